@@ -31,7 +31,9 @@ try {
 
 /** Installs what the lock file says, unless exactly that is in place. */
 function installPackages() {
-  const lock = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+  const lock = createHash("sha256")
+    .update(readFileSync(join(root, "package-lock.json")))
+    .digest("hex");
   const stamp = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, "utf8")) : {};
   if (stamp.lock === lock && (stamp.dev || !wantsDev)) return;
   console.error(`pugmark: installing packages${wantsDev ? " and test tools" : ""} (once) …`);
@@ -64,7 +66,9 @@ function providePrivateNode() {
   const binary = join(home, "node_modules", name, "bin", program);
   const marker = join(home, `${nodeVersion}.installed`);
   if (!existsSync(marker)) {
-    console.error(`pugmark: Node ${process.versions.node} is too old; installing a private ${nodeVersion} (once) …`);
+    console.error(
+      `pugmark: Node ${process.versions.node} is too old; installing a private ${nodeVersion} (once) …`,
+    );
     rmSync(home, { recursive: true, force: true });
     mkdirSync(home, { recursive: true });
     writeFileSync(join(home, "package.json"), "{}\n");
@@ -91,7 +95,9 @@ function npm(args, cwd) {
     stdio: ["ignore", process.stderr.fd, "inherit"],
     // A run inside another npm run would inherit its settings (prefix, omit, …) as variables.
     env: Object.fromEntries(
-      Object.entries(process.env).filter(([key]) => !/^npm_(config_(prefix|local_prefix|omit|include)|command|lifecycle|package)/i.test(key)),
+      Object.entries(process.env).filter(
+        ([key]) => !/^npm_(config_(prefix|local_prefix|omit|include)|command|lifecycle|package)/i.test(key),
+      ),
     ),
     shell: command === "npm.cmd",
   });

@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { ConfigError, describeConfig, loadConfig } from "./config.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "pugmark-config-"));
+const noFile = join(folder, "absent");
+after(() => rmSync(folder, { recursive: true }));
+
+function linesOf(environment: NodeJS.ProcessEnv, file = noFile): readonly string[] {
+  try {
+    loadConfig(environment, file);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.lines;
+  }
+  return [];
+}
+
+function dotEnv(text: string): string {
+  const file = join(folder, `${Math.random()}.env`);
+  writeFileSync(file, text);
+  return file;
+}
+
+test("with nothing set, every documented default holds", () => {
+  const { config } = loadConfig({}, noFile);
+  assert.equal(config.PORT, 5000);
+  assert.equal(config.API_PORT, 8080);
+  assert.equal(config.CHAT_PORT, 5001);
+  assert.equal(config.HOST, "127.0.0.1");
+  assert.equal(config.DATABASE_URL, undefined);
+  assert.equal(config.DATABASE_PORT, 54329);
+  assert.deepEqual(config.DEEPSEEK_API_URL, ["http://127.0.0.1:1234"]);
+  assert.equal(config.DEEPSEEK_MODEL, "deepseek-r1-distill-qwen-7b");
+  assert.equal(config.API_TIMEOUT, 10);
+  assert.equal(config.CACHE_TTL, 3600);
+  assert.match(config.PUGMARK_HOME, /\/\.pugmark$/);
+});
+
+test("the environment wins over .env, and each value says where it came from", () => {
+  const file = dotEnv("API_PORT=9001\nCHAT_PORT=9002\n");
+  const loaded = loadConfig({ API_PORT: "9003" }, file);
+  assert.equal(loaded.config.API_PORT, 9003);
+  assert.equal(loaded.config.CHAT_PORT, 9002);
+  assert.equal(loaded.sources.API_PORT, "environment");
+  assert.equal(loaded.sources.CHAT_PORT, ".env");
+  assert.equal(loaded.sources.PORT, "default");
+});
+
+test("every wrong value is named at once, with what is allowed", () => {
+  const lines = linesOf({ PORT: "eighty", API_TIMEOUT: "-1", LOG_LEVEL: "loud" });
+  assert.equal(lines.length, 3);
+  assert.match(lines[0] ?? "", /^PORT="eighty" .*whole number from 1 to 65535/);
+  assert.match(lines[1] ?? "", /^API_TIMEOUT="-1" .*seconds/);
+  assert.match(lines[2] ?? "", /^LOG_LEVEL="loud" .*debug/);
+});
+
+test("a misspelt variable is refused and the right name offered", () => {
+  assert.match(linesOf({ PUGMARK_API_KEY: "x" })[0] ?? "", /is PUGMARK_API_KEYS meant\?/);
+  assert.match(linesOf({}, dotEnv("CACHE_TLT=1\n"))[0] ?? "", /is CACHE_TTL meant\?/);
+});
+
+test("no message and no listing shows a secret", () => {
+  const lines = linesOf({
+    PUGMARK_API_KEYS: "phone:short-secret:ingest",
+    DATABASE_URL: "mysql://u:hidden@h/d",
+  });
+  assert.equal(lines.length, 2);
+  assert.doesNotMatch(lines.join(), /short-secret|hidden/);
+  const loaded = loadConfig({ DATABASE_URL: "postgres://u:hidden@127.0.0.1/d" }, noFile);
+  assert.doesNotMatch(JSON.stringify(describeConfig(loaded)), /hidden/);
+});
+
+test("an address that others can reach needs keys", () => {
+  assert.match(linesOf({ HOST: "0.0.0.0" })[0] ?? "", /needs PUGMARK_API_KEYS/);
+  assert.deepEqual(linesOf({ HOST: "0.0.0.0", PUGMARK_API_KEYS: "phone:0123456789abcdef:ingest+read" }), []);
+});
+
+test("two services cannot share a port", () => {
+  assert.match(linesOf({ API_PORT: "5000" })[0] ?? "", /PORT has that port already/);
+});
+
+for (const [given, root] of [
+  ["http://127.0.0.1:1234", "http://127.0.0.1:1234"],
+  ["http://127.0.0.1:1234/", "http://127.0.0.1:1234"],
+  ["http://localhost:1234/v1/chat/completions", "http://localhost:1234"],
+  ["http://localhost:1234/v1", "http://localhost:1234"],
+  ["https://model.lan/lm/api/v0/models", "https://model.lan/lm"],
+] as const) {
+  test(`LM Studio given as ${given} is reached at ${root}`, () => {
+    assert.deepEqual(loadConfig({ DEEPSEEK_API_URL: given }, noFile).config.DEEPSEEK_API_URL, [root]);
+  });
+}

@@ -1,0 +1,52 @@
+/** What a key may do. `admin` may do everything, `write` may also read. */
+export type Scope = "ingest" | "read" | "write" | "admin";
+
+export interface ApiKey {
+  readonly name: string;
+  readonly key: string;
+  readonly scopes: readonly Scope[];
+}
+
+const scopes: readonly string[] = ["ingest", "read", "write", "admin"] satisfies readonly Scope[];
+const allowedKeys =
+  "name:key:scope[+scope],… where a key has 16 or more of A-Z a-z 0-9 - _ . ~, a name is used once, " +
+  `and a scope is one of ${scopes.join(", ")}`;
+
+/** Reads `name:key:scope,…`. Throws an `Error` that says the format and shows no key. */
+export function parseApiKeys(value: string): ApiKey[] {
+  const keys = value
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean)
+    .map(parseApiKey);
+  if (keys.length === 0 || new Set(keys.map((key) => key.name)).size < keys.length) {
+    throw new Error(allowedKeys);
+  }
+  return keys;
+}
+
+function parseApiKey(part: string): ApiKey {
+  const match = /^([\w.-]{1,64}):([\w.~-]{16,256}):([a-z+]+)$/.exec(part);
+  const [, name, key, given] = match ?? [];
+  const wanted = given?.split("+") ?? [];
+  if (!name || !key || !wanted.every(isScope)) throw new Error(allowedKeys);
+  return { name, key, scopes: wanted };
+}
+
+function isScope(text: string): text is Scope {
+  return scopes.includes(text);
+}
+
+/**
+ * The root of an LM Studio from any URL people copy: its root, or one of its `/v1/...` or `/api/...` paths.
+ * Gives it without a trailing slash. Throws an `Error` that says what is allowed.
+ */
+export function homeOfUpstream(value: string): string {
+  if (!URL.canParse(value)) throw new Error("http(s) URLs, comma-separated");
+  const url = new URL(value);
+  if (!["http:", "https:"].includes(url.protocol) || url.username || url.password || url.search || url.hash) {
+    throw new Error("http(s) URLs without user, query or fragment, comma-separated");
+  }
+  const path = url.pathname.replace(/\/(v1|api\/v[01])(\/.*)?$/, "").replace(/\/+$/, "");
+  return `${url.origin}${path}`;
+}

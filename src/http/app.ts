@@ -1,0 +1,196 @@
+import swagger from "@fastify/swagger";
+import swaggerUi from "@fastify/swagger-ui";
+import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
+import { Ajv } from "ajv";
+import formats from "ajv-formats";
+import fastify, { type FastifyReply, type FastifyRequest, LogController } from "fastify";
+import { v7 as uuidv7 } from "uuid";
+import type { Config } from "../config/config.ts";
+import type { Scope } from "../config/formats.ts";
+import { checkHost, checkKey, checkOrigin, keyOf, keyRing, type Reachability } from "./guards.ts";
+import { healthRoutes, type Readiness } from "./health.ts";
+import { logOptions } from "./log.ts";
+import { requestMetrics } from "./metrics.ts";
+import { EdgeError, edgeStatusOf, Problem, toProblem } from "./problem.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** What a key must allow; `open` asks for none. Default: `read` for GET and HEAD, else `write`. */
+    scope?: Scope | "open";
+    /** A GET that stores or costs something: guarded like a POST. */
+    changes?: boolean;
+    /** The key may come as the query parameter `key`, for phone apps that can set no header. */
+    keyInQuery?: boolean;
+  }
+  interface FastifyRequest {
+    /** Name of the key that the caller showed, or `local`. */
+    caller: string;
+  }
+}
+
+export interface AppOptions {
+  readonly name: string;
+  readonly title: string;
+  readonly description: string;
+  readonly config: Config;
+  /** Status of each error code that this server adds to the common ones. */
+  readonly statusOf: Readonly<Record<string, number>>;
+  /** What the server cannot do without, by name. */
+  readonly readiness: Readiness;
+  /** Bytes of a request's body; a route may set its own. Default 1 MiB. */
+  readonly bodyLimit?: number;
+}
+
+export type App = Awaited<ReturnType<typeof createApp>>;
+
+/**
+ * A server with everything that all servers here share at their edge: host, origin and key checks, limits,
+ * problem+json, request ids, security headers, health, metrics and OpenAPI. Routes are added by the caller,
+ * who then passes it to `serve` or, in tests, to `inject`.
+ */
+export async function createApp(options: AppOptions) {
+  const { config } = options;
+  const statusOf = { ...edgeStatusOf, ...options.statusOf };
+  const reach = reachability(config);
+  const ring = keyRing(config.PUGMARK_API_KEYS ?? [], config.PUGMARK_INTERNAL_KEY);
+
+  const app = fastify({
+    logger: logOptions(options.name, config),
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: options.bodyLimit ?? 1024 * 1024,
+    requestTimeout: 120_000,
+    routerOptions: { maxParamLength: 256 },
+    genReqId: (request) => requestIdOf(request.headers["x-request-id"]),
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  const validators = { body: ajv(false), rest: ajv("array") };
+  app.setValidatorCompiler(({ schema, httpPart }) =>
+    (httpPart === "body" ? validators.body : validators.rest).compile(schema),
+  );
+  app.decorateRequest("caller", "local");
+  app.addSchema(Problem);
+
+  app.addHook("onRequest", async (request, reply) => {
+    reply.headers(securityHeaders).header("x-request-id", request.id);
+    const { config: route } = request.routeOptions;
+    checkHost(request.headers.host, reach);
+    const safe = request.method === "GET" || request.method === "HEAD";
+    if (!safe || route.changes || request.headers.origin !== undefined) checkOrigin(request.headers, reach);
+    const isDocs = safe && request.routeOptions.url?.startsWith(docsPath);
+    const scope = isDocs ? "open" : (route.scope ?? (safe ? "read" : "write"));
+    if (scope !== "open") request.caller = checkKey(keyFrom(request), scope, ring);
+  });
+
+  app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply, statusOf));
+  app.setNotFoundHandler((request) => {
+    throw new EdgeError(
+      "route-unknown",
+      `Nothing here answers ${request.method} on that path; /docs lists what does.`,
+    );
+  });
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: { title: options.title, description: options.description, version: "0.1.0", license },
+      servers: [{ url: "/", description: "this server" }],
+      components: { securitySchemes },
+      security: [{}, { bearer: [] }, { apiKey: [] }],
+    },
+    refResolver: {
+      buildLocalReference: (json, _base, _fragment, index) => String(json.$id ?? `def-${index}`),
+    },
+  });
+  await app.register(swaggerUi, {
+    routePrefix: docsPath,
+    staticCSP: docsPolicy,
+    theme: { title: options.title },
+    uiConfig: { validatorUrl: null },
+  });
+  app.get("/openapi.json", { config: { scope: "open" }, schema: { hide: true } }, async () => app.swagger());
+  app.get("/", { config: { scope: "open" }, schema: { hide: true } }, async (_request, reply) =>
+    reply.redirect(docsPath),
+  );
+  requestMetrics(app, options.name);
+  healthRoutes(app, options.readiness);
+  return app;
+}
+
+/** Answers with the problem that the error stands for; what was not planned goes to the log whole. */
+export function sendProblem(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  statusOf: Readonly<Record<string, number>>,
+): FastifyReply {
+  const problem = toProblem(error, request.id, statusOf);
+  logProblem(error, request, problem);
+  if (error instanceof Error && "retryAfterS" in error)
+    reply.header("retry-after", String(error.retryAfterS));
+  if (problem.status === 401) reply.header("www-authenticate", "Bearer");
+  return reply
+    .code(problem.status)
+    .type("application/problem+json; charset=utf-8")
+    .send(JSON.stringify(problem));
+}
+
+/** One line for every answer that is an error: a warning with its code, or the whole of an unplanned one. */
+export function logProblem(
+  error: unknown,
+  request: FastifyRequest,
+  { code, status }: { code: string; status: number },
+): void {
+  const fields = { method: request.method, route: request.routeOptions.url, code };
+  if (code === "internal") request.log.error({ ...fields, err: error }, "request failed");
+  else if (status >= 500) request.log.warn({ ...fields, err: error }, "request refused");
+  else request.log.info(fields, "request refused");
+}
+
+/** A body is taken at its word: a `null` or a string never becomes a number. Queries are all text. */
+function ajv(coerceTypes: boolean | "array"): Ajv {
+  const validator = new Ajv({ coerceTypes, useDefaults: true, removeAdditional: false, strict: false });
+  // The plugin's types describe its CommonJS form.
+  (formats as unknown as (ajv: Ajv) => void)(validator);
+  return validator;
+}
+
+function requestIdOf(header: string | string[] | undefined): string {
+  return typeof header === "string" && /^[\w.-]{8,64}$/.test(header) ? header : uuidv7();
+}
+
+function keyFrom(request: FastifyRequest): string | undefined {
+  const given = keyOf(request.headers);
+  if (given !== undefined || !request.routeOptions.config.keyInQuery) return given;
+  const { key } = request.query as { key?: unknown };
+  return typeof key === "string" ? key : undefined;
+}
+
+function reachability(config: Config): Reachability {
+  return {
+    host: config.HOST,
+    ports: [config.API_PORT, config.CHAT_PORT, config.PORT],
+    allowedHosts: config.PUGMARK_ALLOWED_HOSTS.map((name) => name.toLowerCase()),
+  };
+}
+
+const docsPath = "/docs";
+/** The documentation page is ours alone: it loads nothing from elsewhere and calls only this server. */
+const docsPolicy =
+  "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; " +
+  "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const license = { name: "MIT", identifier: "MIT" };
+
+const securitySchemes = {
+  bearer: { type: "http", scheme: "bearer", description: "a key of PUGMARK_API_KEYS" },
+  apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
+} as const;
+
+const securityHeaders = {
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+  "referrer-policy": "no-referrer",
+  "cross-origin-resource-policy": "same-origin",
+  "cross-origin-opener-policy": "same-origin",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+};

@@ -1,0 +1,120 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
+import { isIP } from "node:net";
+import { hostname } from "node:os";
+import { isLoopback } from "../config/config.ts";
+import type { ApiKey, Scope } from "../config/formats.ts";
+import { EdgeError } from "./problem.ts";
+
+export interface Reachability {
+  /** Address that the server is bound to. */
+  readonly host: string;
+  /** Ports of this station whose pages may call its servers. */
+  readonly ports: readonly number[];
+  /** Further names under which the station is reached. */
+  readonly allowedHosts: readonly string[];
+}
+
+/**
+ * Refuses a request that came by a name which is not this station's: a web page elsewhere can point its own
+ * name at 127.0.0.1, and is then told apart only by the Host header. On an address that others can reach,
+ * IP literals are fine too, because nobody can re-point those.
+ * Throws `EdgeError` `host-foreign`.
+ */
+export function checkHost(header: string | undefined, reach: Reachability): void {
+  const host = hostOf(`http://${header ?? ""}`);
+  if (host === undefined || !isOwnHost(host, reach)) {
+    throw new EdgeError("host-foreign", "This station does not answer under that host name.");
+  }
+}
+
+/**
+ * Refuses what a web page of somebody else sent: by `Origin`, and where a browser leaves that out (images,
+ * forms, plain GETs) by `Sec-Fetch-Site`. Programs that are not browsers send neither.
+ * Throws `EdgeError` `origin-foreign`.
+ */
+export function checkOrigin(headers: IncomingHttpHeaders, reach: Reachability): void {
+  const { origin } = headers;
+  if (origin !== undefined) {
+    if (isOwnOrigin(origin, reach)) return;
+    throw new EdgeError("origin-foreign", "Pages of another origin may not call this station.");
+  }
+  const site = headers["sec-fetch-site"];
+  if (site === "cross-site" || site === "same-site") {
+    throw new EdgeError("origin-foreign", "Pages of another origin may not call this station.");
+  }
+}
+
+function isOwnOrigin(origin: string, reach: Reachability): boolean {
+  const host = hostOf(origin);
+  if (host === undefined || !isOwnHost(host, reach)) return false;
+  const url = new URL(origin);
+  // A name in front of a proxy keeps the proxy's port; a bare address must be one of our own servers.
+  return reach.allowedHosts.includes(host) || reach.ports.includes(Number(url.port || 80));
+}
+
+function isOwnHost(host: string, reach: Reachability): boolean {
+  const bare = host.replace(/^\[|\]$/g, "");
+  if (isLoopback(bare) && (isIP(bare) || bare === "localhost")) return true;
+  if (reach.allowedHosts.includes(host)) return true;
+  if (isLoopback(reach.host)) return false;
+  const own = hostname().toLowerCase();
+  return isIP(bare) !== 0 || host === own || host === `${own}.local`;
+}
+
+function hostOf(url: string): string | undefined {
+  if (!URL.canParse(url)) return undefined;
+  const parsed = new URL(url);
+  return parsed.protocol === "http:" || parsed.protocol === "https:" ? parsed.hostname : undefined;
+}
+
+export interface KeyRing {
+  /** The holder of a key, if it is one of ours. */
+  holderOf(key: string): { readonly name: string; readonly scopes: readonly Scope[] } | undefined;
+}
+
+/** Keys by digest, compared without telling by the time taken how much of one was right. */
+export function keyRing(keys: readonly ApiKey[], internalKey: string | undefined): KeyRing | undefined {
+  if (keys.length === 0) return undefined;
+  const station: ApiKey[] = internalKey ? [{ name: "station", key: internalKey, scopes: ["admin"] }] : [];
+  const held = [...keys, ...station].map((key) => ({ ...key, digest: digest(key.key) }));
+  return {
+    holderOf(key) {
+      const given = digest(key);
+      return held.find((candidate) => timingSafeEqual(candidate.digest, given));
+    },
+  };
+}
+
+/**
+ * The caller's name, after checking that the key carries the scope. Without a key ring everybody on this
+ * machine may do everything, under the name `local`.
+ * Throws `EdgeError` `key-missing`, `key-unknown` or `scope-missing`.
+ */
+export function checkKey(key: string | undefined, scope: Scope, ring: KeyRing | undefined): string {
+  if (!ring) return "local";
+  if (key === undefined) {
+    throw new EdgeError("key-missing", "A key is needed: Authorization: Bearer KEY, or X-API-Key: KEY.");
+  }
+  const holder = ring.holderOf(key);
+  if (!holder) throw new EdgeError("key-unknown", "This key is not known here.");
+  if (!allows(holder.scopes, scope)) {
+    throw new EdgeError("scope-missing", `This key lacks the scope ${scope}.`);
+  }
+  return holder.name;
+}
+
+/** The key of a request, from the places where clients put it. */
+export function keyOf(headers: IncomingHttpHeaders): string | undefined {
+  const [, bearer] = /^Bearer\s+(\S+)$/i.exec(headers.authorization ?? "") ?? [];
+  const header = headers["x-api-key"];
+  return bearer ?? (typeof header === "string" ? header : undefined);
+}
+
+function allows(held: readonly Scope[], wanted: Scope): boolean {
+  return held.includes("admin") || held.includes(wanted) || (wanted === "read" && held.includes("write"));
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

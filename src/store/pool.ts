@@ -1,0 +1,83 @@
+import pg from "pg";
+import { isConnectionError, StoreError } from "./errors.ts";
+
+export type Pool = pg.Pool;
+
+export interface PoolOptions {
+  readonly url: string;
+  /** Shown in pg_stat_activity. */
+  readonly name: string;
+  /** Role to act as; absent: whoever the URL logs in as. */
+  readonly role?: "pugmark_app" | "pugmark_reader" | undefined;
+  /** Connections at most. Default 8. */
+  readonly max?: number;
+  /** Milliseconds after which the database gives up on a statement. Default 30,000. */
+  readonly statementTimeoutMs?: number;
+}
+
+/** Opens the one pool of a service. Connects when first asked to; close it with `end()`. */
+export function openPool(options: PoolOptions): Pool {
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    application_name: `pugmark-${options.name}`,
+    max: options.max ?? 8,
+    connectionTimeoutMillis: 5_000,
+    idleTimeoutMillis: 60_000,
+    statement_timeout: options.statementTimeoutMs ?? 30_000,
+    keepAlive: true,
+  });
+  // Statements of a connection run in order, so this one is through before any other.
+  pool.on("connect", (client) => {
+    if (options.role) client.query(`set role ${options.role}`).catch(() => {});
+  });
+  // An idle connection that breaks is replaced by the next query; without a listener it would end the process.
+  pool.on("error", () => {});
+  return pool;
+}
+
+/** Resolves when the database answers. Throws `StoreError` `database-away`. */
+export async function ping(pool: Pool): Promise<void> {
+  await query(pool, "select 1");
+}
+
+/** Runs one statement. Throws `StoreError` `database-away` where the database cannot be reached. */
+export async function query<Row extends pg.QueryResultRow>(
+  runner: Pool | pg.PoolClient,
+  statement: string | pg.QueryConfig,
+  values?: unknown[],
+): Promise<pg.QueryResult<Row>> {
+  try {
+    return await runner.query<Row>(statement as string, values);
+  } catch (error) {
+    throw translate(error);
+  }
+}
+
+/** Runs `work` in one transaction, which is rolled back when it throws. */
+export async function transaction<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect().catch((error: unknown) => {
+    throw translate(error);
+  });
+  try {
+    await client.query("begin");
+    const result = await work(client);
+    await client.query("commit");
+    client.release();
+    return result;
+  } catch (error) {
+    // A connection whose rollback fails is broken: drop it rather than hand it to the next caller.
+    const broken = await client.query("rollback").then(
+      () => false,
+      () => true,
+    );
+    client.release(broken);
+    throw translate(error);
+  }
+}
+
+function translate(error: unknown): unknown {
+  if (error instanceof StoreError || !isConnectionError(error)) return error;
+  return new StoreError("database-away", "The database does not answer; try again in a moment.", {
+    cause: error,
+  });
+}
