@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { ConfigError, describeConfig, loadConfig } from "./config.ts";
+import { ConfigError, describeConfig, loadConfig, projectRoot } from "./config.ts";
+import { type Variable, variables } from "./variables.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "pugmark-config-"));
 const noFile = join(folder, "absent");
@@ -94,3 +95,12 @@ for (const [given, root] of [
     assert.deepEqual(loadConfig({ DEEPSEEK_API_URL: given }, noFile).config.DEEPSEEK_API_URL, [root]);
   });
 }
+
+test(".env.example names every variable that people set, with its default", () => {
+  const example = readFileSync(join(projectRoot, ".env.example"), "utf8");
+  for (const [name, variable] of Object.entries<Variable<unknown>>(variables)) {
+    if (variable.internal) continue;
+    assert.ok(example.includes(`\n#${name}=${variable.standard ?? ""}\n`), name);
+    assert.ok(example.includes(`\n# ${variable.meaning}\n`), `${name}: ${variable.meaning}`);
+  }
+});

@@ -1,0 +1,119 @@
+import { styleText } from "node:util";
+import type { Config } from "../config/config.ts";
+import { ControlClient } from "../process-manager/control-client.ts";
+import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
+import type { ServiceRecord } from "../process-manager/service-status.ts";
+import { fail } from "./failure.ts";
+import { readableLine } from "./log-line.ts";
+import { styledName, styledState } from "./state-style.ts";
+import { printTable } from "./table.ts";
+
+/** `pugmark status`. Exit code 0 when every service is ready, 1 when one is not, 3 when no station runs. */
+export async function status(config: Config, json: boolean): Promise<number> {
+  return await withStation(config, async (station) => {
+    const services = await station.services();
+    if (json) console.log(JSON.stringify({ services }, null, 2));
+    else printServices(services);
+    return services.every(({ kind, state }) => kind === "external" || state === "ready") ? 0 : 1;
+  });
+}
+
+/** `pugmark logs`. With `follow`, until the station or the reader ends. */
+export async function logs(
+  config: Config,
+  service: string | undefined,
+  options: { readonly follow?: boolean; readonly lines: number; readonly json?: boolean },
+): Promise<number> {
+  return await withStation(config, async (station) => {
+    const stop = new AbortController();
+    process.once("SIGINT", () => stop.abort());
+    // A pager that was closed wants no more lines.
+    process.stdout.on("error", () => stop.abort());
+    const width = Math.max(...(await station.services()).map(({ name }) => name.length));
+    const query = {
+      tailLines: options.lines,
+      follow: options.follow === true,
+      signal: stop.signal,
+      ...(service === undefined ? {} : { service }),
+    };
+    for await (const entry of station.logs(query)) {
+      if (options.json) console.log(JSON.stringify(entry));
+      else
+        console.log(
+          `${styledName(entry.service, width)} ${styleText("dim", "|")} ${readableLine(entry.line)}`,
+        );
+    }
+    return 0;
+  });
+}
+
+/** `pugmark start|restart|stop NAME…`; each is done when it returns. */
+export async function change(
+  config: Config,
+  verb: "start" | "restart" | "stop",
+  names: readonly string[],
+): Promise<number> {
+  return await withStation(config, async (station) => {
+    const own = (await station.services()).filter(({ kind }) => kind === "service").map(({ name }) => name);
+    for (const name of names.length > 0 ? names : own.reverse()) {
+      const { state, reason } = await station[verb](name);
+      console.log(`${name}: ${styledState(state)} (${reason})`);
+    }
+    return 0;
+  });
+}
+
+/** `pugmark down`: returns when nothing of the station runs any more. */
+export async function down(config: Config): Promise<number> {
+  return await withStation(config, async (station) => {
+    await station.down();
+    console.log("The station has stopped.");
+    return 0;
+  });
+}
+
+/** The services of the station that runs in this home, or undefined where none does. */
+export async function runningServices(config: Config): Promise<ServiceRecord[] | undefined> {
+  try {
+    return await new ControlClient(config.PUGMARK_HOME).services();
+  } catch (error) {
+    if (error instanceof ProcessManagerError && error.code === "not-running") return undefined;
+    throw error;
+  }
+}
+
+async function withStation(
+  config: Config,
+  work: (station: ControlClient) => Promise<number>,
+): Promise<number> {
+  try {
+    return await work(new ControlClient(config.PUGMARK_HOME));
+  } catch (error) {
+    if (!(error instanceof ProcessManagerError)) throw error;
+    if (error.code !== "not-running") return fail([error.message], 1);
+    return fail([`no station runs in ${config.PUGMARK_HOME}; npm start starts one`], 3);
+  }
+}
+
+function printServices(services: readonly ServiceRecord[]): void {
+  printTable(
+    ["service", "state", "since", "pid", "port", "restarts", "why"],
+    services.map(({ name, kind, state, since, pid, port, restarts, reason }) => [
+      name,
+      styledState(state),
+      ago(since),
+      pid === null ? "" : String(pid),
+      port === null ? "" : String(port),
+      kind === "external" ? "" : String(restarts),
+      kind === "external" ? `watched only: ${reason}` : reason,
+    ]),
+  );
+}
+
+/** A time as how long ago it was: 4 s, 12 min, 3 h, 2 d. */
+function ago(iso: string): string {
+  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 1000));
+  if (seconds < 100) return `${seconds} s`;
+  if (seconds < 6_000) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
+}

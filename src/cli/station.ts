@@ -1,0 +1,184 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Config, projectRoot } from "../config/config.ts";
+import {
+  type ActiveProbe,
+  type Definition,
+  defineExternal,
+  defineService,
+  type ServiceDefinition,
+} from "../process-manager/definition.ts";
+import { type EmbeddedPostgres, embeddedPostgres } from "../store/embedded-postgres.ts";
+import { migrate } from "../store/migrate.ts";
+import { openPool, ping } from "../store/pool.ts";
+
+/** Everything that a station consists of: what the manager runs, and what it only watches. */
+export function stationDefinitions(config: Config): Definition[] {
+  const embedded = config.DATABASE_URL
+    ? undefined
+    : embeddedPostgres({ folder: join(config.PUGMARK_HOME, "database"), port: config.DATABASE_PORT });
+  const env = (role: "pugmark_app" | "pugmark_reader") => ({
+    PUGMARK_HOME: config.PUGMARK_HOME,
+    PUGMARK_INTERNAL_KEY: internalKey(config),
+    PUGMARK_DATABASE_ROLE: role,
+    DATABASE_URL: config.DATABASE_URL ?? embedded?.url(role) ?? "",
+    NODE_COMPILE_CACHE: join(config.PUGMARK_HOME, "compile-cache"),
+  });
+  return [
+    embedded ? embeddedDatabase(config, embedded) : foreignDatabase(config),
+    server(config, {
+      name: "chat",
+      description: "the one door to the language model",
+      port: "CHAT_PORT",
+      env: env("pugmark_app"),
+    }),
+    server(config, {
+      name: "agent",
+      description: "answers questions by calling tools",
+      port: "PORT",
+      env: env("pugmark_reader"),
+      needs: "chat",
+    }),
+    server(config, {
+      name: "api",
+      description: "positions, subjects, tracks",
+      port: "API_PORT",
+      env: env("pugmark_app"),
+    }),
+    ...externals(config),
+  ];
+}
+
+function embeddedDatabase(config: Config, postgres: EmbeddedPostgres): ServiceDefinition {
+  return defineService({
+    name: "database",
+    description: "embedded Postgres",
+    command: postgres.command,
+    cwd: projectRoot,
+    ...(postgres.user ? { user: postgres.user } : {}),
+    listen: { host: "127.0.0.1", port: config.DATABASE_PORT },
+    portHint: "DATABASE_PORT",
+    prepare: postgres.prepare,
+    readiness: { kind: "check", check: postgres.check, periodMs: 5_000, timeoutMs: 3_000 },
+    afterReady: async () => {
+      await postgres.createDatabase();
+      await migrate(postgres.url("owner"), migrations);
+      await postgres.grantLogins();
+    },
+    // Fast shutdown: sessions are ended, everything committed is on disk.
+    stop: { signal: "SIGINT", timeoutMs: 30_000 },
+  });
+}
+
+function foreignDatabase(config: Config): Definition {
+  const url = config.DATABASE_URL ?? "";
+  return defineExternal({
+    kind: "external",
+    name: "database",
+    description: "Postgres at DATABASE_URL",
+    probe: { kind: "check", check: () => answersSql(url), periodMs: 5_000, timeoutMs: 5_000 },
+    afterReady: async () => void (await migrate(url, migrations)),
+  });
+}
+
+interface Server {
+  readonly name: "api" | "agent" | "chat";
+  readonly description: string;
+  readonly port: "API_PORT" | "PORT" | "CHAT_PORT";
+  readonly env: Readonly<Record<string, string>>;
+  readonly needs?: string;
+}
+
+/** One of our own servers: its socket is held, it says itself when it is ready, and its health is asked. */
+function server(config: Config, { name, description, port, env, needs }: Server): ServiceDefinition {
+  const address = { host: config.HOST, port: config[port] };
+  const base = originOf(address);
+  const dependencies = ["database", ...(needs ? [needs] : [])];
+  return defineService({
+    name,
+    description,
+    command: [process.execPath, join(projectRoot, "src", name, "main.ts")],
+    cwd: projectRoot,
+    env: { ...env, [port]: String(config[port]) },
+    listen: { ...address, hold: true },
+    portHint: port,
+    dependsOn: dependencies.map((dependency) => ({ name: dependency, state: "ready" as const })),
+    readiness: { kind: "notify", then: { kind: "http", url: `${base}/readyz`, timeoutMs: 3_000 } },
+    liveness: { kind: "http", url: `${base}/livez`, periodMs: 1_000, timeoutMs: 1_000, failureThreshold: 3 },
+    stop: { timeoutMs: 10_000 },
+  });
+}
+
+/** What others run and we only watch. Supabase and Redis are there only where they are set. */
+function externals(config: Config): Definition[] {
+  const [lmStudio] = config.DEEPSEEK_API_URL;
+  const token: Record<string, string> = config.DEEPSEEK_API_KEY
+    ? { authorization: `Bearer ${config.DEEPSEEK_API_KEY}` }
+    : {};
+  const external = (name: string, description: string, probe: ActiveProbe) =>
+    defineExternal({
+      kind: "external",
+      name,
+      description,
+      probe: { periodMs: 5_000, timeoutMs: 3_000, ...probe },
+    });
+  return [
+    external("lm-studio", `LM Studio at ${lmStudio}`, {
+      kind: "check",
+      check: (signal) => answersHttp(`${lmStudio}/v1/models`, token, signal),
+    }),
+    ...(config.SUPABASE_URL
+      ? [
+          external("supabase", "Supabase project", {
+            kind: "check",
+            check: (signal) =>
+              answersHttp(
+                `${config.SUPABASE_URL}/auth/v1/health`,
+                { apikey: config.SUPABASE_KEY ?? "" },
+                signal,
+              ),
+          }),
+        ]
+      : []),
+    ...(config.REDIS_URL ? [external("redis", "Redis", redisProbe(config.REDIS_URL))] : []),
+  ];
+}
+
+function redisProbe(url: string): ActiveProbe {
+  const { hostname, port } = new URL(url);
+  return { kind: "tcp", host: hostname, port: Number(port || 6379) };
+}
+
+async function answersHttp(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<void> {
+  const response = await fetch(url, { headers, signal }).catch(() => {
+    throw new Error(`nothing answers at ${new URL(url).origin}`);
+  });
+  await response.body?.cancel();
+  // Whoever refuses us is there all the same; only a broken server is away.
+  if (response.status >= 500) throw new Error(`${new URL(url).origin} answers ${response.status}`);
+}
+
+async function answersSql(url: string): Promise<void> {
+  const pool = openPool({ url, name: "manager", max: 1 });
+  await ping(pool).finally(() => pool.end());
+}
+
+/** Where a server of this station is reached from this machine. */
+export function originOf({ host, port }: { readonly host: string; readonly port: number }): string {
+  const anywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "[::1]" };
+  const address = anywhere[host] ?? (host.includes(":") ? `[${host}]` : host);
+  return `http://${address}:${port}`;
+}
+
+/** The key by which the station's own programs know each other; made once, readable by its owner alone. */
+export function internalKey(config: Config): string {
+  const file = join(config.PUGMARK_HOME, "internal.key");
+  if (!existsSync(file)) {
+    mkdirSync(config.PUGMARK_HOME, { recursive: true, mode: 0o700 });
+    writeFileSync(file, randomBytes(32).toString("base64url"), { mode: 0o600, flag: "wx" });
+  }
+  return readFileSync(file, "utf8");
+}
+
+const migrations = join(projectRoot, "supabase", "migrations");
