@@ -36,10 +36,12 @@ function installPackages() {
     .digest("hex");
   const stamp = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, "utf8")) : {};
   if (stamp.lock === lock && (stamp.dev || !wantsDev)) return;
-  console.error(`pugmark: installing packages${wantsDev ? " and test tools" : ""} (once) …`);
+  // Whoever has the test tools keeps them when the lock file changes.
+  const dev = wantsDev || stamp.dev === true;
+  console.error(`pugmark: installing packages${dev ? " and test tools" : ""} (once) …`);
   // No package's own script runs: the one that matters (Postgres' links) is done below, in the open.
-  npm(["ci", "--ignore-scripts", ...(wantsDev ? ["--include=dev"] : ["--omit=dev"])], root);
-  writeFileSync(stampFile, JSON.stringify({ lock, dev: wantsDev }));
+  npm(["ci", "--ignore-scripts", dev ? "--include=dev" : "--omit=dev"], root);
+  writeFileSync(stampFile, JSON.stringify({ lock, dev }));
 }
 
 /** The package manager does not carry symbolic links, so the Postgres packages list theirs in a file. */

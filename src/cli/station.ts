@@ -38,7 +38,7 @@ export function stationDefinitions(config: Config): Definition[] {
       description: "answers questions by calling tools",
       port: "PORT",
       env: env("pugmark_reader"),
-      needs: "chat",
+      calls: "chat",
     }),
     server(config, {
       name: "api",
@@ -87,14 +87,13 @@ interface Server {
   readonly description: string;
   readonly port: "API_PORT" | "PORT" | "CHAT_PORT";
   readonly env: Readonly<Record<string, string>>;
-  readonly needs?: string;
+  readonly calls?: string;
 }
 
 /** One of our own servers: its socket is held, it says itself when it is ready, and its health is asked. */
-function server(config: Config, { name, description, port, env, needs }: Server): ServiceDefinition {
+function server(config: Config, { name, description, port, env, calls }: Server): ServiceDefinition {
   const address = { host: config.HOST, port: config[port] };
   const base = originOf(address);
-  const dependencies = ["database", ...(needs ? [needs] : [])];
   return defineService({
     name,
     description,
@@ -103,8 +102,12 @@ function server(config: Config, { name, description, port, env, needs }: Server)
     env: { ...env, [port]: String(config[port]) },
     listen: { ...address, hold: true },
     portHint: port,
-    dependsOn: dependencies.map((dependency) => ({ name: dependency, state: "ready" as const })),
-    readiness: { kind: "notify", then: { kind: "http", url: `${base}/readyz`, timeoutMs: 3_000 } },
+    // A server that only calls another one may start beside it: it says so itself while the other is away.
+    dependsOn: [
+      { name: "database", state: "ready" },
+      ...(calls ? [{ name: calls, state: "started" } as const] : []),
+    ],
+    readiness: { kind: "notify", watch: { kind: "http", url: `${base}/readyz`, timeoutMs: 3_000 } },
     liveness: { kind: "http", url: `${base}/livez`, periodMs: 1_000, timeoutMs: 1_000, failureThreshold: 3 },
     stop: { timeoutMs: 10_000 },
   });

@@ -33,7 +33,7 @@ export const edgeStatusOf = {
 export class AppError<Code extends string> extends Error {
   readonly code: Code;
   /** Seconds after which trying again can help; absent where it cannot or where nobody knows. */
-  readonly retryAfterS?: number;
+  declare readonly retryAfterS?: number;
 
   constructor(code: Code, detail: string, options: ErrorOptions & { retryAfterS?: number } = {}) {
     super(detail, options);

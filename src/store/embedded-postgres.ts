@@ -33,8 +33,8 @@ export interface EmbeddedPostgres {
   readonly command: Command;
   /** Whom to start it as where we are root, since Postgres refuses to be root. */
   readonly user?: User;
-  /** Makes the cluster where there is none yet; a half-made one is begun anew. */
-  readonly prepare: () => Promise<void>;
+  /** Makes the cluster where there is none yet; a half-made one is begun anew. Its environment is initdb's. */
+  readonly prepare: (signal?: AbortSignal, environment?: Readonly<Record<string, string>>) => Promise<void>;
   /** Resolves when it takes connections. */
   readonly check: () => Promise<void>;
   /** Makes the database where it is absent. Needs a running server. */
@@ -65,9 +65,10 @@ export function embeddedPostgres({ folder, port, settings = [] }: EmbeddedPostgr
 
   return {
     ...launch(join(programs, "postgres"), "-D", data, ...flags(port, settings)),
-    prepare: async () => {
+    prepare: async (signal, environment = {}) => {
       makeFolder(folder, user);
-      if (!existsSync(data)) await initialise(folder, launch, passwords().owner, user);
+      if (!existsSync(data))
+        await initialise({ folder, launch, password: passwords().owner, owner: user, environment, signal });
     },
     check: () =>
       withClient(url("owner", "postgres"), async (client) => void (await client.query("select 1"))),
@@ -100,12 +101,17 @@ function flags(port: number, settings: readonly string[]): string[] {
   ].flatMap((setting) => ["-c", setting]);
 }
 
-async function initialise(
-  folder: string,
-  launch: (...command: Command) => Launch,
-  password: string,
-  owner: User | undefined,
-): Promise<void> {
+interface Initialisation {
+  readonly folder: string;
+  readonly launch: (...command: Command) => Launch;
+  readonly password: string;
+  readonly owner: User | undefined;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function initialise(parts: Initialisation): Promise<void> {
+  const { folder, launch, password, owner, environment, signal } = parts;
   // Renamed at the end, so that a cluster is whole or not there.
   const unfinished = join(folder, "data.unfinished");
   const passwordFile = join(folder, "owner.password");
@@ -120,7 +126,7 @@ async function initialise(
       ...["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"],
     );
     const [program, ...args] = command;
-    await run(program, args, { ...user, cwd: folder, env: { PATH: "/usr/bin:/bin", TZ: "UTC" } });
+    await run(program, args, { ...user, ...(signal ? { signal } : {}), cwd: folder, env: environment });
     renameSync(unfinished, join(folder, "data"));
   } finally {
     rmSync(passwordFile, { force: true });

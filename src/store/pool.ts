@@ -17,6 +17,7 @@ export interface PoolOptions {
 
 /** Opens the one pool of a service. Connects when first asked to; close it with `end()`. */
 export function openPool(options: PoolOptions): Pool {
+  const { role } = options;
   const pool = new pg.Pool({
     connectionString: options.url,
     application_name: `pugmark-${options.name}`,
@@ -25,10 +26,10 @@ export function openPool(options: PoolOptions): Pool {
     idleTimeoutMillis: 60_000,
     statement_timeout: options.statementTimeoutMs ?? 30_000,
     keepAlive: true,
-  });
-  // Statements of a connection run in order, so this one is through before any other.
-  pool.on("connect", (client) => {
-    if (options.role) client.query(`set role ${options.role}`).catch(() => {});
+    // Awaited before the connection is handed out: one that cannot take the role is closed, not used as it is.
+    ...(role
+      ? { onConnect: async (client: pg.ClientBase) => void (await client.query(`set role ${role}`)) }
+      : {}),
   });
   // An idle connection that breaks is replaced by the next query; without a listener it would end the process.
   pool.on("error", () => {});

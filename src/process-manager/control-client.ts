@@ -1,0 +1,109 @@
+import { once } from "node:events";
+import http, { type IncomingMessage } from "node:http";
+import type { LogQuery } from "./control-server.ts";
+import { openSocketAddress } from "./control-socket.ts";
+import { ProcessManagerError, type ProcessManagerErrorCode, systemCodeOf } from "./process-manager-error.ts";
+import type { LogLine } from "./service-log.ts";
+import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
+
+/** Talks to the manager of a home. Every method throws `not-running` when there is none. */
+export class ControlClient {
+  readonly #home: string;
+
+  constructor(home: string) {
+    this.#home = home;
+  }
+
+  async services(): Promise<ServiceRecord[]> {
+    const { services } = await this.#json<{ services: ServiceRecord[] }>("GET", "/services");
+    return services;
+  }
+
+  /** Resolves when the service is ready; throws `start-failed` with the reason when it does not get there. */
+  async start(name: string): Promise<ServiceRecord> {
+    return await this.#json("POST", `/services/${encodeURIComponent(name)}/start`);
+  }
+
+  async stop(name: string): Promise<ServiceRecord> {
+    return await this.#json("POST", `/services/${encodeURIComponent(name)}/stop`);
+  }
+
+  /** Resolves when the new process is ready; throws `restart-failed` with the reason. */
+  async restart(name: string): Promise<ServiceRecord> {
+    return await this.#json("POST", `/services/${encodeURIComponent(name)}/restart`);
+  }
+
+  /** Stops everything and resolves when nothing is left and the home is free. */
+  async down(): Promise<ServiceRecord[]> {
+    const { services } = await this.#json<{ services: ServiceRecord[] }>("POST", "/stop");
+    return services;
+  }
+
+  /** Log lines; with `follow` (the default) until the signal aborts or the manager ends. */
+  async *logs(query: LogQuery & { signal?: AbortSignal } = {}): AsyncGenerator<LogLine, void> {
+    const parameters = new URLSearchParams({
+      lines: String(query.tailLines ?? 0),
+      follow: String(query.follow ?? true),
+      ...(query.service === undefined ? {} : { service: query.service }),
+    });
+    yield* this.#lines<LogLine>(`/logs?${parameters}`, query.signal);
+  }
+
+  /** First all services as they are, then each change. */
+  async *events(signal?: AbortSignal): AsyncGenerator<{ services: ServiceRecord[] } | ServiceEvent, void> {
+    yield* this.#lines<{ services: ServiceRecord[] } | ServiceEvent>("/events", signal);
+  }
+
+  async #json<T>(method: string, path: string): Promise<T> {
+    const response = await this.#request(method, path);
+    return JSON.parse(await textOf(response));
+  }
+
+  async *#lines<T>(path: string, signal?: AbortSignal): AsyncGenerator<T, void> {
+    const response = await this.#request("GET", path, signal);
+    try {
+      // Not node:readline: its iterator never ends when the response is cut off.
+      let rest = "";
+      for await (const text of response.setEncoding("utf8")) {
+        const lines = `${rest}${text}`.split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) yield JSON.parse(line);
+      }
+    } catch (error) {
+      if (!signal?.aborted) throw error;
+    } finally {
+      response.destroy();
+    }
+  }
+
+  async #request(method: string, path: string, signal?: AbortSignal): Promise<IncomingMessage> {
+    try {
+      using address = openSocketAddress(this.#home);
+      const options = { socketPath: address.path, method, path, agent: false, ...(signal ? { signal } : {}) };
+      const request = http.request(options).end();
+      const [response] = (await once(request, "response")) as [IncomingMessage];
+      request.on("error", () => undefined); // once there is an answer, a broken connection ends that
+      if ((response.statusCode ?? 500) >= 400) throw await problemOf(response);
+      return response;
+    } catch (error) {
+      if (["ENOENT", "ECONNREFUSED", "ENOTDIR"].includes(systemCodeOf(error)))
+        throw new ProcessManagerError("not-running", `no manager runs in ${this.#home}`, { cause: error });
+      throw error;
+    }
+  }
+}
+
+async function problemOf(response: IncomingMessage): Promise<ProcessManagerError> {
+  const { code, detail } = JSON.parse(await textOf(response)) as {
+    code: ProcessManagerErrorCode;
+    detail: string;
+  };
+  return new ProcessManagerError(code, detail);
+}
+
+async function textOf(response: IncomingMessage): Promise<string> {
+  let text = "";
+  response.setEncoding("utf8");
+  for await (const part of response) text += part;
+  return text;
+}

@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { chmod, mkdir, stat } from "node:fs/promises";
+import http from "node:http";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ControlClient } from "./control-client.ts";
+import { controlSocketPath } from "./control-socket.ts";
+import { defineExternal, defineService } from "./definition.ts";
+import { Fixture, forever, recordOf, untilState } from "./fixture.ts";
+
+const failing = defineService({
+  name: "broken",
+  command: forever,
+  prepare: async () => {
+    throw Object.assign(new Error("the disk is full"), { fatal: true });
+  },
+});
+const api = defineService({
+  name: "api",
+  description: "tracking",
+  command: ["/bin/sh", "-c", "echo hello; exec sleep 1000"],
+});
+const redis = defineExternal({
+  kind: "external",
+  name: "redis",
+  probe: { kind: "check", check: async () => undefined },
+});
+
+test("services are listed, started, restarted and stopped over the control socket", async (t) => {
+  const fixture = await Fixture.create(t);
+  const manager = await fixture.open([api, redis]);
+  const client = new ControlClient(fixture.home);
+  const [first] = await client.services();
+  assert.deepEqual(first, recordOf(manager, "api"));
+  assert.equal(first?.state, "stopped");
+  assert.equal(first?.description, "tracking");
+  const started = await client.start("api");
+  assert.equal(started.state, "ready");
+  const restarted = await client.restart("api");
+  assert.equal(restarted.state, "ready");
+  assert.notEqual(restarted.pid, started.pid);
+  assert.equal((await client.stop("api")).state, "stopped");
+  assert.equal((await client.start("redis")).kind, "external");
+});
+
+test("what cannot be done is answered with its code and its reason", async (t) => {
+  const fixture = await Fixture.create(t);
+  await fixture.open([failing, redis]);
+  const client = new ControlClient(fixture.home);
+  await assert.rejects(client.start("nobody"), { code: "service-unknown" });
+  await assert.rejects(client.start("broken"), {
+    code: "start-failed",
+    message: "broken is failed: the disk is full",
+  });
+  await assert.rejects(client.stop("redis"), { code: "service-external" });
+  await assert.rejects(client.restart("redis"), { code: "service-external" });
+  assert.deepEqual(await raw(fixture.home, "POST", "/services/nobody/start"), {
+    status: 404,
+    type: "application/problem+json",
+    code: "service-unknown",
+  });
+  assert.equal((await raw(fixture.home, "POST", "/services/broken/restart")).status, 502);
+  assert.equal((await raw(fixture.home, "POST", "/services/redis/stop")).status, 409);
+  assert.equal((await raw(fixture.home, "GET", "/logs?lines=-1")).status, 400);
+  assert.equal((await raw(fixture.home, "GET", "/nothing")).status, 404);
+});
+
+async function raw(
+  home: string,
+  method: string,
+  path: string,
+): Promise<{ status: number | undefined; type: string | undefined; code: unknown }> {
+  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    http
+      .request({ socketPath: controlSocketPath(home), method, path, agent: false }, resolve)
+      .on("error", reject)
+      .end();
+  });
+  let text = "";
+  for await (const part of response.setEncoding("utf8")) text += part;
+  const body: { code?: unknown } = JSON.parse(text);
+  return { status: response.statusCode, type: response.headers["content-type"], code: body.code };
+}
+
+test("down answers when everything has stopped and the home is free", async (t) => {
+  const fixture = await Fixture.create(t);
+  const manager = await fixture.open([api]);
+  await manager.start();
+  await untilState(manager, "api", "ready");
+  const records = await new ControlClient(fixture.home).down();
+  assert.deepEqual(
+    records.map((record) => [record.name, record.state]),
+    [["api", "stopped"]],
+  );
+  assert.deepEqual(await fixture.pids(), []);
+  await manager.closed;
+  await assert.rejects(new ControlClient(fixture.home).services(), { code: "not-running" });
+  await fixture.open([api]);
+});
+
+test("events begin with what there is and go on with each change", async (t) => {
+  const fixture = await Fixture.create(t);
+  const manager = await fixture.open([api]);
+  const events = new ControlClient(fixture.home).events();
+  const first = await events.next();
+  assert.deepEqual(first.value, { services: manager.services() });
+  await manager.start();
+  const states: string[] = [];
+  for await (const event of events) {
+    if ("to" in event) states.push(event.to);
+    if (states.at(-1) === "ready") break;
+  }
+  assert.deepEqual([...new Set(states)], ["waiting", "starting", "ready"]);
+});
+
+test("logs are followed over the control socket until the reader leaves", async (t) => {
+  const fixture = await Fixture.create(t);
+  const manager = await fixture.open([api]);
+  const client = new ControlClient(fixture.home);
+  const stop = new AbortController();
+  const lines: string[] = [];
+  const reading = (async () => {
+    for await (const line of client.logs({ service: "api", tailLines: 10, signal: stop.signal })) {
+      lines.push(`${line.service} ${line.line}`);
+      if (lines.length === 2) stop.abort();
+    }
+  })();
+  await manager.startAndWait("api");
+  await manager.restart("api");
+  await reading;
+  assert.deepEqual(lines, ["api hello", "api hello"]);
+  const past: string[] = [];
+  for await (const line of client.logs({ service: "api", tailLines: 1, follow: false })) past.push(line.line);
+  assert.deepEqual(past, ["hello"]);
+});
+
+test("a follower of logs or events does not hold up the end", async (t) => {
+  const fixture = await Fixture.create(t);
+  const manager = await fixture.open([api]);
+  await manager.startAndWait("api");
+  const client = new ControlClient(fixture.home);
+  const seen: string[] = [];
+  const following = (async () => {
+    for await (const line of client.logs({ service: "api", tailLines: 10 })) seen.push(line.line);
+  })();
+  const events = client.events();
+  await events.next();
+  await client.down();
+  await following.catch(() => undefined);
+  await manager.closed;
+});
+
+test("only the owner may open the home and its socket", async (t) => {
+  const fixture = await Fixture.create(t);
+  const manager = await fixture.open([api]);
+  await manager.startAndWait("api");
+  assert.equal((await stat(fixture.home)).mode & 0o777, 0o700);
+  assert.equal((await stat(controlSocketPath(fixture.home))).mode & 0o777, 0o600);
+  assert.equal((await stat(join(fixture.home, "logs"))).mode & 0o777, 0o700);
+});
+
+test("a home that others may pass through stays so, and is closed to them otherwise", async (t) => {
+  const fixture = await Fixture.create(t);
+  await mkdir(fixture.home);
+  await chmod(fixture.home, 0o755);
+  await fixture.open([api]);
+  assert.equal((await stat(fixture.home)).mode & 0o777, 0o711);
+});
+
+test("a home with a very long path works too", async (t) => {
+  const fixture = await Fixture.create(t);
+  const home = join(fixture.folder, "a".repeat(90), "b".repeat(90));
+  await mkdir(home, { recursive: true });
+  await fixture.open([api], { home });
+  const client = new ControlClient(home);
+  assert.equal((await client.start("api")).state, "ready");
+  await client.down();
+});

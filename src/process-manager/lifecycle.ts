@@ -1,0 +1,68 @@
+/** Where a service is in its life. External services know only `waiting`, `ready` and `unhealthy`. */
+export type State =
+  | "waiting"
+  | "starting"
+  | "ready"
+  | "unhealthy"
+  | "stopping"
+  | "stopped"
+  | "backoff"
+  | "failed";
+
+/** What can happen to a service. */
+export type Happening =
+  | "start-asked"
+  | "dependencies-met"
+  | "probe-passed"
+  | "probe-failed"
+  | "replaced"
+  | "died"
+  | "retry-due"
+  | "finished"
+  | "gave-up"
+  | "stop-asked"
+  | "ended";
+
+/** Every legal move, and nothing else: an absent cell is a happening that the state ignores. */
+const moves = {
+  stopped: { "start-asked": "waiting" },
+  waiting: {
+    "dependencies-met": "starting",
+    "probe-passed": "ready", // an external service is probed without being started
+    "probe-failed": "unhealthy",
+    "gave-up": "failed",
+    "stop-asked": "stopping",
+  },
+  starting: {
+    "probe-passed": "ready",
+    died: "backoff",
+    finished: "stopped",
+    "gave-up": "failed",
+    "stop-asked": "stopping",
+  },
+  ready: {
+    "probe-failed": "unhealthy",
+    replaced: "ready",
+    died: "backoff",
+    finished: "stopped",
+    "gave-up": "failed",
+    "stop-asked": "stopping",
+  },
+  unhealthy: {
+    "probe-passed": "ready",
+    replaced: "ready",
+    died: "backoff",
+    finished: "stopped",
+    "gave-up": "failed",
+    "stop-asked": "stopping",
+  },
+  backoff: { "retry-due": "starting", "gave-up": "failed", "stop-asked": "stopping" },
+  stopping: { ended: "stopped" },
+  failed: { "start-asked": "waiting", "stop-asked": "stopping" },
+} satisfies Record<State, Partial<Record<Happening, State>>>;
+
+/** The state after a happening, or `undefined` where the state ignores it. */
+export function nextState(state: State, happening: Happening): State | undefined {
+  const row: Partial<Record<Happening, State>> = moves[state];
+  return row[happening];
+}

@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { LineGate } from "./line-gate.ts";
+import { LogFile } from "./log-file.ts";
+
+async function temporaryFolder(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "log-file-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+test("the gate keeps an unfinished line back and loses no byte", () => {
+  const gate = new LineGate();
+  const text = (buffer: Buffer | null): string | null => buffer?.toString() ?? null;
+  assert.equal(text(gate.push(Buffer.from("one"))), null);
+  assert.equal(text(gate.push(Buffer.from(" two\nthree\nfo"))), "one two\nthree\n");
+  assert.equal(text(gate.push(Buffer.from("ur"))), null);
+  assert.equal(text(gate.flush()), "four");
+  assert.equal(gate.flush(), null);
+});
+
+test("the gate lets a line without end through in pieces, so that its memory is bounded", () => {
+  const gate = new LineGate();
+  let passed = 0;
+  for (let chunk = 0; chunk < 1_000; chunk += 1) passed += gate.push(Buffer.alloc(1_000, "x"))?.length ?? 0;
+  const rest = gate.flush()?.length ?? 0;
+  assert.equal(passed + rest, 1_000_000);
+  assert.ok(rest <= 66_000, String(rest));
+});
+
+test("a line longer than a whole file stays in one piece", async (t) => {
+  const path = join(await temporaryFolder(t), "x.log");
+  const log = new LogFile(path, { maxBytes: 10, files: 3 });
+  log.append(Buffer.from(`short\n${"x".repeat(100)}\nlast\n`), log);
+  await log.close();
+  assert.equal(await readFile(`${path}.2`, "utf8"), "short\n");
+  assert.equal(await readFile(`${path}.1`, "utf8"), `${"x".repeat(100)}\n`);
+  assert.equal(await readFile(path, "utf8"), "last\n");
+});
+
+test("the next process's first line is not glued to a last one without end, in this run or the next", async (t) => {
+  const path = join(await temporaryFolder(t), "x.log");
+  const log = new LogFile(path);
+  log.append(Buffer.from("cut off"), {});
+  log.append(Buffer.from("next\n"), {});
+  log.append(Buffer.from("killed here"), {});
+  await log.close();
+  const again = new LogFile(path);
+  again.append(Buffer.from("later\n"), {});
+  await again.close();
+  assert.equal(await readFile(path, "utf8"), "cut off\nnext\nkilled here\nlater\n");
+});
+
+test("what the disk will not take is counted, and the log says so once it can", async (t) => {
+  const folder = await temporaryFolder(t);
+  const logs = join(folder, "logs");
+  await writeFile(logs, "a file where the folder should be");
+  const log = new LogFile(join(logs, "x.log"));
+  log.append(Buffer.from("lost\n"), log);
+  await log.flushed();
+  await rm(logs);
+  await mkdir(logs);
+  log.append(Buffer.from("kept\n"), log);
+  await log.close();
+  const text = await readFile(join(logs, "x.log"), "utf8");
+  assert.match(text, /^\[process-manager\] 5 bytes of this log were lost: .+\nkept\n$/);
+});
+
+test("the tail reaches back into the file before, and ends where it was asked for", async (t) => {
+  const path = join(await temporaryFolder(t), "x.log");
+  const log = new LogFile(path, { maxBytes: 12, files: 3 });
+  log.append(Buffer.from("one\ntwo\nthree\nfour\n"), log);
+  const tail = log.tail(3);
+  log.append(Buffer.from("five\n"), log);
+  assert.deepEqual(await tail, ["two", "three", "four"]);
+  assert.deepEqual(await log.tail(0), []);
+  await log.close();
+});

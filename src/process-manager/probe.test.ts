@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import http from "node:http";
+import net, { type AddressInfo } from "node:net";
+import { type TestContext, test } from "node:test";
+import { askProbe, untilPasses } from "./probe.ts";
+
+const signal = new AbortController().signal;
+
+async function listen(t: TestContext, server: net.Server | http.Server): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    if (server instanceof http.Server) server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+test("an http probe opens a connection of its own each time", async (t) => {
+  const server = http.createServer((_request, response) => response.end("ok"));
+  let connections = 0;
+  server.on("connection", () => {
+    connections += 1;
+  });
+  const url = `http://127.0.0.1:${await listen(t, server)}/livez`;
+  for (let time = 0; time < 3; time += 1) await askProbe({ kind: "http", url }, signal);
+  assert.equal(connections, 3);
+});
+
+test("a server that accepts and says nothing, or begins and never ends, fails the probe in its time", async (t) => {
+  const silent = await listen(t, net.createServer());
+  const slow = await listen(
+    t,
+    http.createServer((_request, response) => response.write("and")),
+  );
+  for (const port of [silent, slow])
+    await assert.rejects(
+      askProbe({ kind: "http", url: `http://127.0.0.1:${port}/`, timeoutMs: 50 }, signal),
+      {
+        message: "no answer within 50 ms",
+      },
+    );
+});
+
+test("a check that does not heed its signal is not waited for", async () => {
+  const check = (): Promise<void> => new Promise(() => undefined);
+  await assert.rejects(askProbe({ kind: "check", check, timeoutMs: 20 }, signal), {
+    message: "no answer within 20 ms",
+  });
+});
+
+test("as many passes in a row are needed as the threshold says", async () => {
+  const answers = [true, false, true, true, true];
+  let asked = 0;
+  const check = async (): Promise<void> => {
+    asked += 1;
+    if (!answers.shift()) throw new Error("not yet");
+  };
+  const failures: string[] = [];
+  await untilPasses({ kind: "check", check, successThreshold: 2 }, signal, (reason) => failures.push(reason));
+  assert.equal(asked, 4);
+  assert.deepEqual(failures, ["not yet"]);
+});

@@ -1,0 +1,98 @@
+import { type Happening, nextState, type State } from "./lifecycle.ts";
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** ISO time. */
+  readonly at: string;
+}
+
+/** All that is shown of a service; the same in `services()`, the control API and `status --json`. */
+export interface ServiceRecord {
+  readonly name: string;
+  readonly kind: "service" | "external";
+  readonly description: string | null;
+  readonly state: State;
+  /** ISO time at which the state was entered. */
+  readonly since: string;
+  /** Why it is in this state, for people. */
+  readonly reason: string;
+  readonly pid: number | null;
+  readonly port: number | null;
+  /** Processes started again since the service was last started by command. */
+  readonly restarts: number;
+  readonly lastExit: Exit | null;
+  /** While in `backoff`: when the next attempt comes, ISO. */
+  readonly nextTryAt: string | null;
+  readonly dependsOn: readonly string[];
+}
+
+/** A service went from one state to another, or stays in it for another reason. */
+export interface ServiceEvent {
+  readonly at: string;
+  readonly service: string;
+  readonly from: State;
+  readonly to: State;
+  readonly reason: string;
+}
+
+type Facts = Partial<Pick<ServiceRecord, "pid" | "restarts" | "lastExit" | "nextTryAt">>;
+
+/** The record of one service and the only thing that changes it; tells each change. */
+export class ServiceStatus {
+  #record: ServiceRecord;
+  readonly #tell: (event: ServiceEvent) => void;
+  #next = Promise.withResolvers<void>();
+
+  constructor(
+    first: Pick<ServiceRecord, "name" | "kind" | "description" | "state" | "reason" | "port" | "dependsOn">,
+    tell: (event: ServiceEvent) => void,
+  ) {
+    const since = new Date().toISOString();
+    this.#record = { ...first, since, pid: null, restarts: 0, lastExit: null, nextTryAt: null };
+    this.#tell = (event) => {
+      tell(event);
+      this.#next.resolve();
+      this.#next = Promise.withResolvers();
+    };
+  }
+
+  /** Resolves at the next event. */
+  changed(): Promise<void> {
+    return this.#next.promise;
+  }
+
+  get record(): ServiceRecord {
+    return this.#record;
+  }
+
+  get state(): State {
+    return this.#record.state;
+  }
+
+  /** Makes the move that the happening means here, if any. Returns whether there was one. */
+  move(happening: Happening, reason: string, facts: Facts = {}): boolean {
+    const from = this.#record.state;
+    const to = nextState(from, happening);
+    if (to === undefined) return false;
+    const at = new Date().toISOString();
+    const since = to === from ? this.#record.since : at;
+    this.#record = { ...this.#record, nextTryAt: null, ...facts, state: to, since, reason };
+    this.#tell({ at, service: this.#record.name, from, to, reason });
+    return true;
+  }
+
+  /** Notes facts that change no state: a pid, an exit. */
+  note(facts: Facts): void {
+    this.#record = { ...this.#record, ...facts };
+  }
+
+  /** Another reason for the same state; told only when it differs. */
+  explain(reason: string, facts: Facts = {}): void {
+    const { name, state } = this.#record;
+    if (reason === this.#record.reason) return;
+    this.#record = { ...this.#record, ...facts, reason };
+    this.#tell({ at: new Date().toISOString(), service: name, from: state, to: state, reason });
+  }
+}

@@ -1,0 +1,410 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { restartPolicyOf, type ServiceDefinition, type StopPolicy, stopPolicyOf } from "./definition.ts";
+import type { Guard } from "./guard.ts";
+import { describeExit, descriptorEnv, Life } from "./life.ts";
+import { assertPortFree, canHoldSockets, ListeningSocket } from "./listening-socket.ts";
+import { untilPasses, watchProbe } from "./probe.ts";
+import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
+import { decideRestart, noRestarts, type RestartHistory } from "./restart-decision.ts";
+import type { ServiceLog } from "./service-log.ts";
+import type { ServiceStatus } from "./service-status.ts";
+
+/** What a service is handed by the manager. */
+export interface ServiceParts {
+  readonly definition: ServiceDefinition;
+  readonly status: ServiceStatus;
+  readonly baseEnv: Readonly<Record<string, string>>;
+  readonly mark: string;
+  readonly guard: Guard;
+  readonly log: ServiceLog;
+  /** Resolves when the service may be started; rejects when the signal aborts. */
+  readonly untilDependenciesMet: (signal: AbortSignal) => Promise<void>;
+}
+
+/** From a start by command to the end: at most one for a service. */
+interface Run {
+  readonly stop: AbortController;
+  readonly done: Promise<void>;
+}
+
+/** Why a life ended, or never began. */
+interface Ending {
+  readonly reason: string;
+  readonly isFatal: boolean;
+  readonly clean: boolean;
+  readonly readyForMs: number;
+}
+
+/** A service: starts its process, keeps it alive, replaces and stops it. */
+export class Service {
+  readonly #parts: ServiceParts;
+  readonly #stopPolicy: StopPolicy;
+  readonly #lives = new Set<Life>();
+  #run: Run | null = null;
+  #isEnding = false;
+  /** What was asked for last; a restart that is overtaken by a stop must not start again. */
+  #isWanted = false;
+  #isForced = false;
+  #life: Life | null = null;
+  #watch: AbortController | null = null;
+  #backoff: AbortController | null = null;
+  #socket: ListeningSocket | null = null;
+  #keepsSocket = false;
+  #rolling: Promise<void> | null = null;
+  #history: RestartHistory = noRestarts;
+  #readyAt = 0;
+
+  constructor(parts: ServiceParts) {
+    this.#parts = parts;
+    this.#stopPolicy = stopPolicyOf(parts.definition);
+  }
+
+  /** Sees to it that the service runs, or will as soon as it can; clears a failure. Does not wait for it. */
+  async start(): Promise<void> {
+    this.#isWanted = true;
+    while (this.#isEnding) await this.#run?.done;
+    if (!this.#isWanted) return;
+    if (this.#run) {
+      this.#backoff?.abort(); // asked for by hand: no more waiting
+      return;
+    }
+    this.#history = noRestarts;
+    this.#isForced = false;
+    this.#parts.status.move("start-asked", "was asked to start", { restarts: 0 });
+    const stop = new AbortController();
+    const done = this.#keepRunning(stop.signal).finally(() => {
+      this.#run = null;
+      this.#isEnding = false;
+    });
+    this.#run = { stop, done };
+  }
+
+  /** Stops whatever is going on and resolves when nothing of the service is left. `force` kills at once. */
+  async stop({ force = false } = {}): Promise<void> {
+    this.#isWanted = false;
+    this.#keepsSocket = false;
+    this.#isForced ||= force;
+    await this.#halt("was asked to stop");
+  }
+
+  /**
+   * Replaces the process. Where the socket is held and the process says itself that it is ready, the new one is
+   * ready before the old one is asked to stop; throws `restart-failed` when it does not get there, and the
+   * old one goes on. Otherwise stops and starts, and does not wait until it is ready.
+   */
+  async restart(): Promise<void> {
+    const old = this.#life;
+    if (this.#rolling) return await this.#rolling;
+    if (!old || !this.#run || !this.#canRoll()) return await this.#stopAndStart();
+    this.#rolling = this.#roll(old, this.#run.stop.signal);
+    try {
+      await this.#rolling;
+    } finally {
+      this.#rolling = null;
+    }
+  }
+
+  #canRoll(): boolean {
+    const { definition, status } = this.#parts;
+    const isUp = status.state === "ready" || status.state === "unhealthy";
+    return isUp && this.#socket !== null && definition.readiness?.kind === "notify";
+  }
+
+  async #stopAndStart(): Promise<void> {
+    this.#isWanted = true;
+    this.#keepsSocket = true; // who comes in between waits in the backlog
+    await this.#halt("is being restarted");
+    this.#keepsSocket = false;
+    if (this.#isWanted) await this.start();
+    else this.#closeSocket();
+  }
+
+  async #halt(reason: string): Promise<void> {
+    const { status } = this.#parts;
+    status.move("stop-asked", reason);
+    if (this.#run) {
+      this.#isEnding = true;
+      this.#run.stop.abort(new Error(reason));
+      if (this.#isForced) await Promise.all([...this.#lives].map((life) => life.kill()));
+      await this.#run.done;
+    }
+    status.move("ended", reason, { pid: null }); // it had failed before: nothing was left to end
+  }
+
+  async #roll(old: Life, stopAsked: AbortSignal): Promise<void> {
+    const deathIsSeen = this.#changeAfter(old.over);
+    let next: Life;
+    try {
+      next = await this.#bringUp(AbortSignal.any([stopAsked, old.over]));
+    } catch (error) {
+      // Whoever died meanwhile is started again anyway, with the same result.
+      if (old.over.aborted && !stopAsked.aborted) return await deathIsSeen;
+      throw new ProcessManagerError(
+        "restart-failed",
+        `the new process of ${this.#parts.definition.name} did not get ready: ${messageOf(error)}; pid ${old.pid} still serves`,
+        { cause: error },
+      );
+    }
+    if (old.over.aborted || stopAsked.aborted) {
+      await this.#endLife(next);
+      if (!stopAsked.aborted) await deathIsSeen;
+      return;
+    }
+    const { restarts } = this.#parts.status.record;
+    this.#adopt(next, stopAsked);
+    const reason = `pid ${next.pid} took over from pid ${old.pid}`;
+    this.#parts.status.move("replaced", reason, { pid: next.pid, restarts: restarts + 1 });
+    await this.#endLife(old);
+  }
+
+  /** Resolves when the status has changed after the signal: the record then shows what came of it. */
+  #changeAfter(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const listen = (): void => void this.#parts.status.changed().then(resolve);
+      signal.addEventListener("abort", listen, { once: true });
+    });
+  }
+
+  async #keepRunning(signal: AbortSignal): Promise<void> {
+    const { status } = this.#parts;
+    try {
+      await this.#parts.untilDependenciesMet(signal);
+      status.move("dependencies-met", "is starting");
+      while (!signal.aborted) {
+        const ending = await this.#oneLife(signal);
+        if (!(await this.#goesOn(ending, signal))) break;
+      }
+    } catch (error) {
+      // Nothing is expected to throw but the abort; if something does, it must be seen, not lost.
+      if (!signal.aborted) status.move("gave-up", `the manager could not go on: ${messageOf(error)}`);
+    } finally {
+      this.#isEnding = true;
+      await this.#release();
+      if (signal.aborted) status.move("ended", messageOf(signal.reason), { pid: null });
+    }
+  }
+
+  /** Whether the service is to be started again, after the wait that is due. */
+  async #goesOn(ending: Ending, signal: AbortSignal): Promise<boolean> {
+    const { status, definition } = this.#parts;
+    signal.throwIfAborted();
+    if (ending.isFatal) {
+      status.move("gave-up", ending.reason, { pid: null });
+      return false;
+    }
+    const policy = restartPolicyOf(definition);
+    const decision = decideRestart(policy, this.#history, ending, Date.now(), Math.random());
+    if (decision.kind === "finish") {
+      status.move("finished", ending.reason, { pid: null });
+      return false;
+    }
+    if (decision.kind === "give-up") {
+      status.move("gave-up", `${ending.reason}; ${decision.reason}`, { pid: null });
+      return false;
+    }
+    this.#history = decision.history;
+    await this.#waitToRetry(ending.reason, decision.delayMs, signal);
+    return true;
+  }
+
+  async #waitToRetry(reason: string, delayMs: number, signal: AbortSignal): Promise<void> {
+    const { status } = this.#parts;
+    const nextTryAt = new Date(Date.now() + delayMs).toISOString();
+    const when = delayMs === 0 ? "starting it again at once" : `next try in ${delayMs} ms`;
+    status.move("died", `${reason}; ${when}`, { pid: null, nextTryAt });
+    this.#backoff = new AbortController();
+    const wake = AbortSignal.any([signal, this.#backoff.signal]);
+    if (delayMs > 0) await delay(delayMs, undefined, { signal: wake }).catch(() => undefined);
+    this.#backoff = null;
+    signal.throwIfAborted();
+    status.move("retry-due", `is starting again: ${reason}`, { restarts: status.record.restarts + 1 });
+  }
+
+  async #oneLife(signal: AbortSignal): Promise<Ending> {
+    let life: Life;
+    try {
+      // Told, not only noted: others may wait until this one is started.
+      life = await this.#bringUp(signal, ({ pid }) =>
+        this.#parts.status.explain(`runs as pid ${pid} and is not ready yet`, { pid }),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      return { ...startFailure(error), readyForMs: 0 };
+    }
+    this.#adopt(life, signal);
+    this.#readyAt = performance.now();
+    this.#parts.status.move("probe-passed", "is ready");
+    return await this.#untilDeath(signal);
+  }
+
+  /** From nothing to a process that is ready; on any failure ends what it started, and throws. */
+  async #bringUp(signal: AbortSignal, onSpawn: (life: Life) => void = () => undefined): Promise<Life> {
+    await this.#takePort();
+    signal.throwIfAborted();
+    await this.#prepare(signal);
+    const life = await this.#spawn();
+    onSpawn(life);
+    try {
+      signal.throwIfAborted();
+      await this.#untilReady(life, signal);
+      return life;
+    } catch (error) {
+      const exit = life.over.aborted ? await life.died : null;
+      await this.#endLife(life);
+      if (exit) throw new EarlyDeath(`${describeExit(exit)} before it was ready`, exit.code === 0);
+      throw error;
+    }
+  }
+
+  async #prepare(signal: AbortSignal): Promise<void> {
+    const { definition, baseEnv, mark } = this.#parts;
+    const env = { ...baseEnv, ...definition.env, PROCESS_MANAGER_MARK: mark };
+    if (definition.prepare) await orAbort(definition.prepare(signal, env), signal);
+  }
+
+  async #takePort(): Promise<void> {
+    const { listen, portHint } = this.#parts.definition;
+    if (!listen || this.#socket) return;
+    if (listen.hold && canHoldSockets) this.#socket = await ListeningSocket.bind(listen, portHint);
+    else await assertPortFree(listen, portHint);
+  }
+
+  async #spawn(): Promise<Life> {
+    const { definition, baseEnv, mark, guard, log } = this.#parts;
+    const notifies = definition.readiness?.kind === "notify";
+    const socketFd = this.#socket?.fd ?? null;
+    const descriptors = descriptorEnv(definition.name, socketFd !== null, notifies);
+    const env = { ...baseEnv, ...definition.env, ...descriptors };
+    const stopSignal = this.#stopPolicy.signal;
+    const life = await Life.spawn({ definition, env, socketFd, notifies, stopSignal, mark, guard, log });
+    this.#lives.add(life);
+    return life;
+  }
+
+  async #untilReady(life: Life, signal: AbortSignal): Promise<void> {
+    const { readiness, afterReady, startTimeoutMs = 60_000 } = this.#parts.definition;
+    const late = new AbortController();
+    const attempt = AbortSignal.any([signal, life.over, late.signal]);
+    let lastAnswer = "";
+    const timer = setTimeout(() => {
+      late.abort(new Error(`was not ready within ${startTimeoutMs / 1000} s${lastAnswer}`));
+    }, startTimeoutMs);
+    try {
+      if (readiness?.kind === "notify") await orAbort(life.notified, attempt);
+      else if (readiness)
+        await untilPasses(readiness, attempt, (reason) => {
+          lastAnswer = `: ${reason}`;
+        });
+      clearTimeout(timer); // migrations may take longer than any start should
+      if (afterReady) await orAbort(afterReady(attempt), attempt);
+    } catch (error) {
+      throw late.signal.aborted ? late.signal.reason : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** From now on this is the process that counts; its probes are asked, those of the one before no more. */
+  #adopt(life: Life, stopAsked: AbortSignal): void {
+    this.#watch?.abort();
+    this.#life = life;
+    this.#watch = new AbortController();
+    const signal = AbortSignal.any([stopAsked, life.over, this.#watch.signal]);
+    const { definition, status } = this.#parts;
+    const { readiness, liveness } = definition;
+    const watched = readiness?.kind === "notify" ? readiness.watch : readiness;
+    if (watched) {
+      const onGood = (): boolean => status.move("probe-passed", "is ready again");
+      const onBad = (reason: string): boolean => status.move("probe-failed", `is not ready: ${reason}`);
+      void watchProbe(watched, true, { onGood, onBad }, signal);
+    }
+    if (liveness) {
+      const onBad = (reason: string): void => this.#replaceHung(life, reason);
+      void watchProbe(liveness, true, { onGood: () => undefined, onBad }, signal);
+    }
+  }
+
+  #replaceHung(life: Life, reason: string): void {
+    life.killReason = `does not answer (${reason}) and was killed`;
+    const { status } = this.#parts;
+    if (!status.move("probe-failed", life.killReason)) status.explain(life.killReason);
+    // Not asked to stop first: who does not answer a probe does not answer a signal.
+    void life.kill();
+  }
+
+  async #untilDeath(signal: AbortSignal): Promise<Ending> {
+    for (;;) {
+      const life = this.#life;
+      if (!life) throw new Error("no process to wait for");
+      const exit = await orAbort(life.died, signal);
+      if (this.#life !== life) continue; // replaced: the new one is waited for
+      this.#parts.status.note({ lastExit: exit });
+      this.#life = null;
+      await this.#endLeftovers(life);
+      const reason = life.killReason ?? describeExit(exit);
+      const readyForMs = performance.now() - this.#readyAt;
+      return { reason, isFatal: false, clean: exit.code === 0, readyForMs };
+    }
+  }
+
+  async #endLife(life: Life): Promise<void> {
+    if (this.#isForced) await life.kill();
+    this.#reportLeft(await life.end(this.#stopPolicy));
+    if (life.over.aborted) this.#parts.status.note({ lastExit: await life.died });
+    this.#lives.delete(life);
+  }
+
+  async #endLeftovers(life: Life): Promise<void> {
+    this.#reportLeft(await life.endLeftovers());
+    this.#lives.delete(life);
+  }
+
+  #reportLeft(pids: readonly number[]): void {
+    if (pids.length > 0)
+      this.#parts.status.explain(`could not be ended, even by SIGKILL: pid ${pids.join(", ")}`);
+  }
+
+  async #release(): Promise<void> {
+    this.#watch?.abort();
+    this.#life = null;
+    await this.#rolling?.catch(() => undefined);
+    await Promise.all([...this.#lives].map((life) => this.#endLife(life)));
+    if (!this.#keepsSocket) this.#closeSocket();
+  }
+
+  #closeSocket(): void {
+    this.#socket?.close();
+    this.#socket = null;
+  }
+}
+
+/** A process that ended while it was being waited for. */
+class EarlyDeath extends Error {
+  readonly clean: boolean;
+
+  constructor(message: string, clean: boolean) {
+    super(message);
+    this.clean = clean;
+  }
+}
+
+/** A taken port or a hook that says so is not mended by trying again. */
+function startFailure(error: unknown): Omit<Ending, "readyForMs"> {
+  const isPort = error instanceof ProcessManagerError && error.code === "port-taken";
+  const saysFatal = error instanceof Error && "fatal" in error && error.fatal === true;
+  const clean = error instanceof EarlyDeath && error.clean;
+  return { reason: messageOf(error), isFatal: isPort || saysFatal, clean };
+}
+
+/** The value, or the signal's reason as soon as it aborts: nobody waits for a hook that does not listen. */
+async function orAbort<T>(value: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([value, promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}

@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Definition } from "./definition.ts";
+import { dependants, startOrder } from "./start-order.ts";
+import { validateDefinitions } from "./validate-definitions.ts";
+
+const command = ["true"] as const;
+const ready = (name: string) => ({ name, state: "ready" }) as const;
+
+test("everything wrong with the definitions is named in one error", () => {
+  const listen = { host: "127.0.0.1", port: 5001 };
+  const definitions: Definition[] = [
+    { name: "Api", command },
+    { name: "chat", command, listen, portHint: "CHAT_PORT" },
+    { name: "chat", command },
+    {
+      name: "agent",
+      command,
+      listen: { host: "0.0.0.0", port: 5001 },
+      portHint: "PORT",
+      dependsOn: [ready("nobody")],
+    },
+    { name: "one", command, dependsOn: [ready("two")] },
+    { name: "two", command, dependsOn: [ready("one")] },
+    { name: "odd", command, listen: { host: "127.0.0.1", port: 70_000 }, stop: { timeoutMs: Number.NaN } },
+    { name: "manager", command },
+  ];
+  assert.throws(() => validateDefinitions(definitions), {
+    code: "definition-invalid",
+    message: [
+      '"Api" is no name: lower-case letters, digits and dashes',
+      'the name "chat" is used twice',
+      `the name "manager" is the manager's own`,
+      "odd listens on 70000, which is no port",
+      "odd has timeoutMs NaN",
+      "agent depends on nobody, which is not defined",
+      "a cycle of dependencies: one → two → one",
+      "chat and agent both listen on port 5001 (set CHAT_PORT or PORT)",
+    ].join("; "),
+  });
+});
+
+test("dependencies come before what depends on them, and only those that are needed", () => {
+  const definitions: Definition[] = [
+    { name: "agent", command, dependsOn: [ready("chat"), ready("database")] },
+    { name: "chat", command, dependsOn: [ready("database")] },
+    { name: "database", command },
+    { name: "api", command },
+  ];
+  validateDefinitions(definitions);
+  const names = (of?: string[]): string[] => startOrder(definitions, of).map((definition) => definition.name);
+  assert.deepEqual(names(), ["database", "chat", "agent", "api"]);
+  assert.deepEqual(names(["chat"]), ["database", "chat"]);
+  assert.deepEqual(dependants(definitions).get("database"), ["agent", "chat"]);
+});
