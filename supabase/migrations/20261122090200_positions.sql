@@ -30,7 +30,8 @@ create table public.last_positions (
 );
 
 -- Makes the partition for a month, where it is absent. Runs as its owner, because the servers' role may not
--- change the schema, and takes a lock, because two writers may need the same month at once.
+-- change the schema, and takes a lock, because two writers may need the same month at once. Made apart and then
+-- attached: made as a partition at once, it would have to wait for every reader, and all others for it.
 create function public.ensure_positions_partition(at timestamptz) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -44,16 +45,21 @@ begin
     return;
   end if;
   perform pg_advisory_xact_lock(7203, 1);
-  if to_regclass('public.' || partition_name) is not null then
+  -- Not to_regclass: it may still remember that the table was absent before the wait for the lock.
+  if exists (
+    select from pg_catalog.pg_class
+    where relname = partition_name and relnamespace = 'public'::regnamespace
+  ) then
     return;
   end if;
+  execute format('create table public.%I (like public.positions including all)', partition_name);
+  execute format('alter table public.%I enable row level security', partition_name);
   execute format(
-    'create table public.%I partition of public.positions for values from (%L) to (%L)',
+    'alter table public.positions attach partition public.%I for values from (%L) to (%L)',
     partition_name,
     first_day at time zone 'UTC',
     (first_day + interval '1 month') at time zone 'UTC'
   );
-  execute format('alter table public.%I enable row level security', partition_name);
 end
 $$;
 revoke execute on function public.ensure_positions_partition(timestamptz) from public;
