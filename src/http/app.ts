@@ -11,7 +11,7 @@ import { checkHost, checkKey, checkOrigin, keyOf, keyRing, type Reachability } f
 import { healthRoutes, type Readiness } from "./health.ts";
 import { logOptions } from "./log.ts";
 import { requestMetrics } from "./metrics.ts";
-import { EdgeError, edgeStatusOf, Problem, toProblem } from "./problem.ts";
+import { EdgeError, edgeStatusOf, Problem, problems, toProblem } from "./problem.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -59,6 +59,8 @@ export async function createApp(options: AppOptions) {
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimit ?? 1024 * 1024,
     requestTimeout: 120_000,
+    // A server that is being replaced answers whoever still has a connection to it, and then closes that.
+    return503OnClosing: false,
     routerOptions: { maxParamLength: 256 },
     genReqId: (request) => requestIdOf(request.headers["x-request-id"]),
   }).withTypeProvider<TypeBoxTypeProvider>();
@@ -70,6 +72,10 @@ export async function createApp(options: AppOptions) {
   app.decorateRequest("caller", "local");
   app.addSchema(Problem);
 
+  app.addHook("onRoute", (route) => {
+    const everywhere = route.config?.scope === "open" ? problems(403) : problems(401, 403);
+    if (route.schema) route.schema.response = { ...everywhere, ...(route.schema.response as object) };
+  });
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(securityHeaders).header("x-request-id", request.id);
     const { config: route } = request.routeOptions;

@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import type { App } from "./app.ts";
-import { EdgeError, type Problem } from "./problem.ts";
+import { EdgeError, problems } from "./problem.ts";
 
 /** What a server cannot do without: each check resolves, or throws when it is away. */
 export type Readiness = Readonly<Record<string, (signal: AbortSignal) => Promise<void>>>;
@@ -31,7 +31,7 @@ export function healthRoutes(app: App, readiness: Readiness): void {
         tags: ["health"],
         summary: "Can it do its work? 503 names what is away",
         operationId: "readyz",
-        response: { 200: Ok, 503: Type.Ref("Problem") as unknown as typeof Problem },
+        response: { 200: Ok, ...problems({ 503: "What is away is named" }) },
       },
     },
     async () => {

@@ -67,6 +67,34 @@ export interface ProblemBody {
   readonly code: string;
 }
 
+const meanings: Readonly<Record<number, string>> = {
+  400: "The request is not what is described here",
+  401: "A key is needed, or is not known",
+  403: "The key lacks the scope, or the request came from a foreign host or origin",
+  404: "There is no such thing",
+  413: "The body is too large",
+  415: "The body is of another media type",
+  503: "The database does not answer, or too much is waiting: try again after Retry-After seconds",
+};
+
+/**
+ * Response schemas for the failures of a route, to be spread into its responses: statuses, or statuses with
+ * what they mean there. What every route can answer (401, 403) need not be named.
+ */
+export function problems(
+  ...answers: readonly (number | Readonly<Record<number, string>>)[]
+): Record<never, never> {
+  const described = answers.map((answer) =>
+    typeof answer === "number" ? { [answer]: meanings[answer] } : answer,
+  );
+  return Object.fromEntries(
+    Object.entries(Object.assign({}, ...described) as Record<string, string>).map(([status, description]) => [
+      status,
+      { description, content: { "application/problem+json": { schema: Type.Ref("Problem") } } },
+    ]),
+  );
+}
+
 /**
  * What a caller may know of an error. A code that `statusOf` knows keeps its detail; anything else was not
  * planned, and its words may hold a path, a query or a key, so it becomes a bare `internal`.

@@ -23,5 +23,8 @@ export async function serve(
   app.log.info({ ...address, held: listenFd !== undefined }, "serving");
 
   if (!stop.signal.aborted) await once(stop.signal, "abort");
+  // A connection whose answer ends only now would stay open for as long as an idle one may: over a minute.
+  const sweep = setInterval(() => app.server.closeIdleConnections(), 50);
   await app.close();
+  clearInterval(sweep);
 }

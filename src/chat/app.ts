@@ -1,0 +1,79 @@
+import { Counter } from "prom-client";
+import type { Config } from "../config/config.ts";
+import { type App, createApp } from "../http/app.ts";
+import { edgeStatusOf } from "../http/problem.ts";
+import { storeStatusOf } from "../store/errors.ts";
+import { openInteractionLog } from "../store/interactions.ts";
+import { type Pool, ping } from "../store/pool.ts";
+import { AnswerCache } from "./cache.ts";
+import { chatStatusOf } from "./chat-error.ts";
+import { type Complete, createComplete } from "./complete.ts";
+import { Upstream } from "./lm-studio/upstream.ts";
+import { cacheRoutes } from "./routes/cache.ts";
+import { chatRoute } from "./routes/chat.ts";
+import { interactionRoutes } from "./routes/interactions.ts";
+import { openAiRoutes } from "./routes/openai.ts";
+import { testRoute } from "./routes/test.ts";
+
+export interface ChatParts {
+  readonly config: Config;
+  readonly pool: Pool;
+}
+
+/** What the routes of the chat server are handed. */
+export interface RouteParts extends ChatParts {
+  readonly upstream: Upstream;
+  readonly cache: AnswerCache;
+  readonly complete: Complete;
+  readonly statusOf: Readonly<Record<string, number>>;
+}
+
+/** Images come inside of messages. */
+const bodyLimit = 8 * 1024 * 1024;
+
+/** The chat server: the one door to LM Studio. Closing it closes its connections to LM Studio. */
+export async function createChat({ config, pool }: ChatParts): Promise<App> {
+  const statusOf = { ...edgeStatusOf, ...chatStatusOf, ...storeStatusOf };
+  const app = await createApp({
+    name: "chat",
+    title: "Pugmark chat server",
+    description: "The one door to the local language model: questions, their log, and OpenAI's API.",
+    config,
+    statusOf,
+    // Without LM Studio there are still cached answers and the log, so it is no part of being ready.
+    readiness: { database: () => ping(pool) },
+    bodyLimit,
+  });
+  const upstream = new Upstream({
+    roots: config.DEEPSEEK_API_URL,
+    key: config.DEEPSEEK_API_KEY,
+    silenceMs: config.API_TIMEOUT * 1000,
+    firstTokenMs: config.API_FIRST_TOKEN_TIMEOUT * 1000,
+    loadMs: config.API_LOAD_TIMEOUT * 1000,
+  });
+  app.addHook("onClose", () => upstream[Symbol.asyncDispose]());
+  const cache = new AnswerCache({ ttlMs: config.CACHE_TTL * 1000 });
+  const complete = createComplete({
+    upstream,
+    cache,
+    interactions: openInteractionLog(pool),
+    count: callCounter(app),
+  });
+  const parts: RouteParts = { config, pool, upstream, cache, complete, statusOf };
+  chatRoute(app, parts);
+  testRoute(app, parts);
+  cacheRoutes(app, parts);
+  interactionRoutes(app, parts);
+  await app.register(async (scope) => openAiRoutes(scope as unknown as App, parts), { prefix: "/v1" });
+  return app;
+}
+
+function callCounter(app: App): Parameters<typeof createComplete>[0]["count"] {
+  const calls = new Counter({
+    name: "chat_calls_total",
+    help: "Questions to a model by route, outcome and what the cache said",
+    labelNames: ["route", "outcome", "cache"] as const,
+    registers: [app.metrics],
+  });
+  return ({ route }, outcome, { cache }) => calls.inc({ route, outcome, cache });
+}

@@ -1,0 +1,47 @@
+import { AppError } from "../http/problem.ts";
+
+/** What can go wrong with a question to a model, and with the log of past ones. */
+export type ChatErrorCode =
+  | "max-tokens-exceeded"
+  | "request-too-deep"
+  | "chat-busy"
+  | "lm-studio-away"
+  | "upstream-timeout"
+  | "upstream-invalid"
+  | "upstream-cut"
+  | "upstream-auth"
+  | "upstream-refused"
+  | "upstream-failed"
+  | "upstream-busy"
+  | "model-not-found"
+  | "model-load-failed"
+  | "model-crashed"
+  | "context-length-exceeded"
+  | "client-gone"
+  | "interaction-unknown"
+  | "cursor-invalid";
+
+export class ChatError extends AppError<ChatErrorCode> {}
+
+/** HTTP status of each code. */
+export const chatStatusOf = {
+  "max-tokens-exceeded": 400,
+  "request-too-deep": 400,
+  "chat-busy": 503,
+  "lm-studio-away": 503,
+  "upstream-timeout": 504,
+  "upstream-invalid": 502,
+  "upstream-cut": 502,
+  "upstream-auth": 502,
+  "upstream-refused": 400,
+  "upstream-failed": 502,
+  "upstream-busy": 503,
+  "model-not-found": 404,
+  "model-load-failed": 503,
+  "model-crashed": 502,
+  "context-length-exceeded": 400,
+  // Nobody is left to read it; it is what the log has as the outcome of such a call.
+  "client-gone": 499,
+  "interaction-unknown": 404,
+  "cursor-invalid": 400,
+} satisfies Record<ChatErrorCode, number>;

@@ -1,0 +1,257 @@
+import type { FastifyBaseLogger } from "fastify";
+import { AppError } from "../http/problem.ts";
+import { StoreError } from "../store/errors.ts";
+import type { InteractionLog } from "../store/interactions.ts";
+import type { AnswerCache } from "./cache.ts";
+import { ChatError } from "./chat-error.ts";
+import { type Completion, type Head, joinDeltas } from "./completion.ts";
+import type { Chunk, Usage } from "./lm-studio/chunk.ts";
+import { type Delta, Separator, usuallyThinks } from "./lm-studio/reasoning.ts";
+import type { Endpoint, Upstream } from "./lm-studio/upstream.ts";
+import { requestKey } from "./request-key.ts";
+
+/** One question to a model, from whichever route. */
+export interface Call {
+  /** UUIDv7, the id of its interaction. */
+  readonly id: string;
+  readonly route: string;
+  readonly endpoint: Endpoint;
+  readonly caller: string;
+  readonly requestId: string;
+  readonly sessionId?: string | undefined;
+  readonly runId?: string | undefined;
+  /** What LM Studio is asked: its own parameters, `model` included, without those of streaming. */
+  readonly body: Readonly<Record<string, unknown>> & { readonly model: string };
+  /** Whether thinking is told apart from the answer. */
+  readonly separates: boolean;
+  /** `none`: neither look the answer up nor keep it; `fresh`: only keep it. */
+  readonly caching: "use" | "fresh" | "none";
+  /** Aborted when the caller leaves. */
+  readonly stop: AbortController;
+  readonly log: FastifyBaseLogger;
+}
+
+/** Where a streamed answer goes. What returns a promise is waited for: a slow reader slows the model down. */
+interface Sink {
+  /** Called once, before the first delta. Nothing has been answered until then. */
+  readonly begin: (head: Head, source: Source) => void;
+  readonly deltas: (deltas: readonly Delta[]) => Promise<void> | undefined;
+}
+
+/** Where an answer comes from, and how old it is. */
+export interface Source {
+  readonly cache: "HIT" | "MISS" | "BYPASS";
+  readonly ageS?: number;
+}
+
+export interface Answer {
+  readonly completion: Completion;
+  readonly source: Source;
+  readonly processingTimeMs: number;
+}
+
+export interface CompleteParts {
+  readonly upstream: Upstream;
+  readonly cache: AnswerCache;
+  readonly interactions: InteractionLog;
+  /** Told how each call ended. */
+  readonly count: (call: Call, outcome: string, source: Source) => void;
+}
+
+/** Calls under way at once; each holds its answer in memory. */
+const callsMax = 256;
+/** Models whose way of thinking is remembered. */
+const modelsMax = 256;
+/** Characters of one answer, thinking included. */
+const answerCharsMax = 4 * 1024 * 1024;
+
+export type Complete = (call: Call, sink?: Sink) => Promise<Answer>;
+
+/**
+ * The way of every question: limits → cache → LM Studio → log → answer. Resolves with the whole answer once
+ * its interaction is on disk. Throws a `ChatError`, or `StoreError` where the interaction cannot be stored:
+ * then nothing may be answered as done. Failed and abandoned calls are stored too.
+ */
+export function createComplete({ upstream, cache, interactions, count }: CompleteParts): Complete {
+  let underWay = 0;
+  /** How a model was seen to answer: with thinking that lacks its first tag, or without any. */
+  const forms = new Map<string, "unopened" | "plain">();
+
+  return async (call, sink) => {
+    if (underWay >= callsMax) {
+      throw new ChatError("chat-busy", `${callsMax} questions are under way; try again in a moment.`, {
+        retryAfterS: 1,
+      });
+    }
+    underWay += 1;
+    try {
+      return await complete(call, sink);
+    } finally {
+      underWay -= 1;
+    }
+  };
+
+  async function complete(call: Call, sink: Sink | undefined): Promise<Answer> {
+    const asked = requestKey(call);
+    const begunAt = Date.now();
+    const begun = performance.now();
+    const progress: Progress = { head: undefined, deltas: [], firstTokenMs: undefined, usage: undefined };
+    const found = call.caching === "use" && cache.isOn ? cache.get(asked.key) : undefined;
+    const bypass = call.caching !== "use" || !cache.isOn;
+    const source: Source = found ? { cache: "HIT", ageS: found.ageS } : { cache: bypass ? "BYPASS" : "MISS" };
+
+    const record = (end: { completion?: Completion; error?: unknown }, processingTimeMs: number) => {
+      const outcome = end.error === undefined ? "ok" : codeOf(end.error);
+      count(call, outcome, source);
+      const { completion } = end;
+      return interactions.record({
+        id: call.id,
+        createdAt: new Date(begunAt),
+        route: call.route,
+        caller: call.caller,
+        requestId: call.requestId,
+        sessionId: call.sessionId,
+        runId: call.runId,
+        model: (completion?.head ?? progress.head)?.model ?? call.body.model,
+        promptJson: asked.prompt,
+        parameters: parametersOf(call),
+        ...(completion ?? joinDeltas(progress.deltas)),
+        finishReason: completion?.finishReason,
+        usage: completion?.usage,
+        cached: found !== undefined,
+        outcome,
+        error: end.error instanceof Error ? end.error.message : undefined,
+        firstTokenMs: progress.firstTokenMs,
+        processingTimeMs,
+      });
+    };
+
+    try {
+      const completion = found?.completion ?? (await generate(call, progress, source, begun, sink));
+      if (found && sink) {
+        sink.begin(completion.head, source);
+        await sink.deltas(completion.deltas);
+      }
+      call.stop.signal.throwIfAborted();
+      const processingTimeMs = performance.now() - begun;
+      await record({ completion }, processingTimeMs);
+      if (!found && call.caching !== "none" && isReusable(call, completion)) cache.set(asked.key, completion);
+      return { completion, source, processingTimeMs };
+    } catch (error) {
+      // The log itself failed: there is no way to note that there.
+      if (error instanceof StoreError) throw error;
+      await record({ error }, performance.now() - begun).catch((reason: unknown) =>
+        call.log.warn({ err: reason, interactionId: call.id }, "failed call not stored"),
+      );
+      throw error;
+    }
+  }
+
+  async function generate(
+    call: Call,
+    progress: Progress,
+    source: Source,
+    begun: number,
+    sink: Sink | undefined,
+  ): Promise<Completion> {
+    const { model } = call.body;
+    const json = "response_format" in call.body;
+    const form = forms.get(model) ?? (usuallyThinks(model) ? "unopened" : "plain");
+    // Where nobody reads along, holding back costs nothing.
+    const holds = sink === undefined || form === "unopened";
+    const separator = call.separates ? new Separator({ holds, json }) : undefined;
+    let finishReason: string | undefined;
+    let chars = 0;
+
+    const pass = (deltas: readonly Delta[]) => {
+      for (const { text, reasoning } of deltas) chars += (text?.length ?? 0) + (reasoning?.length ?? 0);
+      if (chars > answerCharsMax) throw new ChatError("upstream-invalid", "The model's answer does not end.");
+      progress.deltas.push(...deltas);
+      return deltas.length > 0 ? sink?.deltas(deltas) : undefined;
+    };
+
+    const asked = JSON.stringify({ ...call.body, stream: true, stream_options: { include_usage: true } });
+    try {
+      for await (const chunks of upstream.stream(call.endpoint, asked, model, call.stop)) {
+        if (!progress.head) {
+          progress.head = headOf(chunks[0] as Chunk);
+          progress.firstTokenMs = performance.now() - begun;
+          sink?.begin(progress.head, source);
+        }
+        const deltas: Delta[] = [];
+        for (const chunk of chunks) {
+          finishReason ??= chunk.finishReason;
+          progress.usage ??= chunk.usage;
+          deltas.push(...(separator ? separator.push(chunk) : plain(chunk)));
+        }
+        await pass(deltas);
+      }
+    } catch (error) {
+      // What was held back is logged like the rest of a broken answer.
+      progress.deltas.push(...(separator?.end() ?? []));
+      throw error;
+    }
+    await pass(separator?.end() ?? []);
+    if (!progress.head || finishReason === undefined) {
+      throw new ChatError("upstream-invalid", "LM Studio ended its stream without an answer.");
+    }
+    const joined = joinDeltas(progress.deltas);
+    if (separator?.unopened || (separator && hasStrayTag(joined.text))) remember(model, "unopened");
+    // Under a schema a model does not think, which says nothing of how it does.
+    else if (separator?.reasoningTokens === 0 && !json && !forms.has(model)) remember(model, "plain");
+    return {
+      head: progress.head,
+      deltas: progress.deltas,
+      ...joined,
+      finishReason,
+      usage: withReasoning(progress.usage, separator?.reasoningTokens ?? 0),
+    };
+  }
+
+  function remember(model: string, form: "unopened" | "plain"): void {
+    forms.set(model, form);
+    const [oldest] = forms.keys();
+    if (forms.size > modelsMax && oldest !== undefined) forms.delete(oldest);
+  }
+}
+
+/** What there is of an answer so far. */
+interface Progress {
+  head: Head | undefined;
+  readonly deltas: Delta[];
+  firstTokenMs: number | undefined;
+  usage: Usage | undefined;
+}
+
+function headOf({ id, created, model, system_fingerprint }: Chunk): Head {
+  return { id, created, model, ...(system_fingerprint === undefined ? {} : { system_fingerprint }) };
+}
+
+function plain({ content }: Chunk): Delta[] {
+  return content ? [{ text: content }] : [];
+}
+
+/** LM Studio counts thinking only where it separates it itself. */
+function withReasoning(usage: Usage | undefined, counted: number): Usage | undefined {
+  if (!usage || counted === 0 || usage.completion_tokens_details?.reasoning_tokens) return usage;
+  return { ...usage, completion_tokens_details: { reasoning_tokens: counted } };
+}
+
+/** Whole, told apart, and from the model that was asked: another one may have answered in its place. */
+function isReusable(call: Call, { finishReason, head, text }: Completion): boolean {
+  const whole = finishReason === "stop" || finishReason === "tool_calls";
+  return whole && head.model === call.body.model && !(call.separates && hasStrayTag(text));
+}
+
+function hasStrayTag(text: string): boolean {
+  return text.includes("</think>");
+}
+
+function parametersOf(call: Call): Record<string, unknown> {
+  const { messages: _messages, prompt: _prompt, ...parameters } = call.body;
+  return parameters;
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof AppError ? error.code : "internal";
+}

@@ -1,0 +1,202 @@
+import type { Chunk, ToolCallPiece } from "./chunk.ts";
+
+/** A piece of an answer, with the model's thinking told apart from what it says. */
+export interface Delta {
+  readonly text?: string;
+  readonly reasoning?: string;
+  readonly toolCalls?: readonly ToolCallPiece[];
+}
+
+export interface SeparatorOptions {
+  /**
+   * Hold text back until it is known whether a `</think>` follows, for the form that lacks the first tag.
+   * Costs a stream its liveliness where the model does not think, so only for those that usually do.
+   */
+  readonly holds: boolean;
+  /** JSON was asked for: an answer that is nothing but JSON in the thinking is the answer. */
+  readonly json: boolean;
+}
+
+/**
+ * Tells a model's thinking from its answer in the three forms that LM Studio gives it: `<think>…</think>` at
+ * the start of the text, the same without its first tag (some templates put that into the prompt), and the
+ * field `reasoning_content`. Tags may be split over any number of chunks. Only what the text starts with
+ * counts: an answer that is about these tags stays as it is.
+ *
+ * Thinking that never ends leaves no text, and is not passed off as one.
+ */
+export class Separator {
+  /** Chunks, and so tokens, that were thinking. */
+  reasoningTokens = 0;
+  /** Whether thinking came without its first tag. */
+  unopened = false;
+  readonly #options: SeparatorOptions;
+  #state: "start" | "held" | "thinking" | "after-thinking" | "text" = "start";
+  /** Text that is not decided yet. */
+  #pending = "";
+  #pendingTokens = 0;
+  #sawText = false;
+  #thought = false;
+  /** Thinking that may turn out to be the JSON that was asked for. */
+  #maybeJson: string | undefined;
+
+  constructor(options: SeparatorOptions) {
+    this.#options = options;
+    if (options.json) this.#maybeJson = "";
+  }
+
+  /** What this chunk settles, in order. */
+  push(chunk: Pick<Chunk, "content" | "reasoning" | "toolCalls">): Delta[] {
+    const deltas: Delta[] = [];
+    if (chunk.reasoning) {
+      this.reasoningTokens += 1;
+      // Where the field is used, the text has no tags.
+      if (this.#state === "start") this.#state = "after-thinking";
+      this.#think(chunk.reasoning, deltas);
+    }
+    if (chunk.content) this.#content(chunk.content, deltas);
+    if (chunk.toolCalls) {
+      this.#settle(deltas);
+      deltas.push({ toolCalls: chunk.toolCalls });
+    }
+    return deltas;
+  }
+
+  /** What was held back to the end. */
+  end(): Delta[] {
+    const deltas: Delta[] = [];
+    this.#settle(deltas);
+    if (this.#maybeJson) {
+      const held = this.#maybeJson;
+      this.#maybeJson = undefined;
+      if (!this.#sawText && isJson(held)) this.#say(held, deltas);
+      else deltas.push({ reasoning: held });
+    }
+    return deltas;
+  }
+
+  #content(content: string, deltas: Delta[]): void {
+    if (this.#state === "text") this.#say(content, deltas);
+    else if (this.#state === "start") this.#start(content, deltas);
+    else if (this.#state === "after-thinking") {
+      const text = this.#sawText ? content : content.trimStart();
+      if (text) this.#state = "text";
+      this.#say(text, deltas);
+    } else this.#untilClosed(content, deltas);
+  }
+
+  /** Decides by its first characters what the text is. */
+  #start(content: string, deltas: Delta[]): void {
+    this.#pending += content;
+    this.#pendingTokens += 1;
+    const text = this.#pending.trimStart();
+    const looksLikeJson = this.#options.json && /^[{[]/.test(text);
+    if (text.startsWith(opening)) {
+      this.#state = "thinking";
+      this.#pending = "";
+      // The chunk at hand is counted below.
+      this.reasoningTokens += this.#pendingTokens - 1;
+      this.#untilClosed(text.slice(opening.length).trimStart(), deltas);
+    } else if (opening.startsWith(text)) {
+      // Too short to tell.
+    } else if (this.#options.holds && !looksLikeJson) {
+      this.#state = "held";
+      const held = this.#pending;
+      this.#pending = "";
+      this.#pendingTokens -= 1;
+      this.#untilClosed(held, deltas);
+    } else {
+      this.#state = "text";
+      this.#say(this.#pending, deltas);
+      this.#pending = "";
+    }
+  }
+
+  /** Looks for the tag that ends the thinking, in all that is pending and what came now. */
+  #untilClosed(content: string, deltas: Delta[]): void {
+    const from = Math.max(0, this.#pending.length - closing.length);
+    this.#pending += content;
+    this.#pendingTokens += 1;
+    if (this.#state === "thinking") this.reasoningTokens += 1;
+    const end = this.#pending.indexOf(closing, from);
+    if (end >= 0) {
+      if (this.#state === "held") this.reasoningTokens += this.#pendingTokens;
+      this.unopened = this.#state === "held";
+      const after = this.#pending.slice(end + closing.length).trimStart();
+      this.#think(this.#trimmed(this.#pending.slice(0, end)), deltas);
+      this.#pending = "";
+      this.#state = "after-thinking";
+      if (after) this.#content(after, deltas);
+      return;
+    }
+    if (this.#state === "held") return;
+    // All but what may be the beginning of the tag, and the white space before it.
+    const settled = this.#pending.slice(0, openEnd(this.#pending));
+    if (!settled) return;
+    this.#pending = this.#pending.slice(settled.length);
+    this.#think(this.#trimmed(settled, false), deltas);
+  }
+
+  /** Nothing more comes that could tell: what is pending is what it looks like. */
+  #settle(deltas: Delta[]): void {
+    const pending = this.#pending;
+    const state = this.#state;
+    this.#pending = "";
+    if (state === "start" || state === "held") {
+      this.#state = "text";
+      this.#say(pending, deltas);
+    } else if (state === "thinking") this.#think(pending.trimEnd(), deltas);
+  }
+
+  #think(reasoning: string, deltas: Delta[]): void {
+    if (!reasoning) return;
+    this.#thought = true;
+    if (this.#maybeJson !== undefined) {
+      this.#maybeJson += reasoning;
+      if (/^\s*([{[]|$)/.test(this.#maybeJson)) return;
+      deltas.push({ reasoning: this.#maybeJson });
+      this.#maybeJson = undefined;
+    } else deltas.push({ reasoning });
+  }
+
+  /** Thinking begins with its first word, and ends with its last. */
+  #trimmed(text: string, ends = true): string {
+    const begun = this.#thought ? text : text.trimStart();
+    return ends ? begun.trimEnd() : begun;
+  }
+
+  #say(text: string, deltas: Delta[]): void {
+    if (!text) return;
+    if (this.#maybeJson) {
+      // There is an answer, so what looked like it was thinking after all.
+      deltas.push({ reasoning: this.#maybeJson });
+    }
+    this.#maybeJson = undefined;
+    this.#sawText = true;
+    deltas.push({ text });
+  }
+}
+
+/** True for the names of models that think before they answer. */
+export function usuallyThinks(model: string): boolean {
+  return /(^|[^a-z])(r1|qwq|magistral|gpt-oss)([^a-z]|$)|think|reason/i.test(model);
+}
+
+const opening = "<think>";
+const closing = "</think>";
+
+/** Where the longest end of `text` begins that white space and a beginning of the closing tag could make up. */
+function openEnd(text: string): number {
+  const tag = text.lastIndexOf("<");
+  const end = tag >= 0 && closing.startsWith(text.slice(tag)) ? tag : text.length;
+  return text.slice(0, end).trimEnd().length;
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

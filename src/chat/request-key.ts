@@ -1,0 +1,59 @@
+import { hash } from "node:crypto";
+import { ChatError } from "./chat-error.ts";
+import type { Endpoint } from "./lm-studio/upstream.ts";
+
+/** How the answer travels, and who is meant to count it: no part of the question. */
+const transport = new Set(["stream", "stream_options", "user", "metadata", "ttl"]);
+/** Here the order of keys reaches the model: in the prompt template, and in the grammar it answers by. */
+const ordered = new Set(["tools", "response_format"]);
+const depthMax = 64;
+
+export interface Question {
+  readonly endpoint: Endpoint;
+  /** Two callers never share an answer: who asked what is nobody else's business. */
+  readonly caller: string;
+  /** Whether thinking is told apart in the answer. */
+  readonly separates: boolean;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * One name for all requests that ask the same: the canonical form of the body, hashed with the endpoint and
+ * the caller. Also gives the canonical text of the prompt, which the log can store as it is.
+ * Throws `ChatError` `request-too-deep` on values nested more than 64 deep.
+ */
+export function requestKey({ endpoint, caller, separates, body }: Question): { key: string; prompt: string } {
+  const asked = endpoint === "chat" ? "messages" : "prompt";
+  const prompt = canonical(body[asked], 0);
+  let rest = "";
+  for (const name of Object.keys(body).sort()) {
+    if (name === asked || transport.has(name) || body[name] === undefined) continue;
+    checkDepth(body[name], 0);
+    rest += `${JSON.stringify(name)}:${ordered.has(name) ? JSON.stringify(body[name]) : canonical(body[name], 0)},`;
+  }
+  return {
+    key: hash("sha256", JSON.stringify([endpoint, caller, separates]) + rest + prompt, "base64url"),
+    prompt,
+  };
+}
+
+/** JSON with sorted keys and no spaces. */
+function canonical(value: unknown, depth: number): string {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  if (depth > depthMax) throw tooDeep();
+  if (Array.isArray(value)) return `[${value.map((item) => canonical(item, depth + 1)).join(",")}]`;
+  const members = Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${canonical((value as Record<string, unknown>)[key], depth + 1)}`);
+  return `{${members.join(",")}}`;
+}
+
+function checkDepth(value: unknown, depth: number): void {
+  if (typeof value !== "object" || value === null) return;
+  if (depth > depthMax) throw tooDeep();
+  for (const item of Object.values(value)) checkDepth(item, depth + 1);
+}
+
+function tooDeep(): ChatError {
+  return new ChatError("request-too-deep", `Values may be nested ${depthMax} deep.`);
+}

@@ -1,0 +1,183 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { type Static, Type } from "typebox";
+import { v7 as uuidv7 } from "uuid";
+import type { App } from "../../http/app.ts";
+import { problems } from "../../http/problem.ts";
+import { turnsOfSession } from "../../store/interactions.ts";
+import type { RouteParts } from "../app.ts";
+import type { Answer, Call } from "../complete.ts";
+import { stopWhenGone } from "../event-stream.ts";
+import { tokensWithin } from "../token-limit.ts";
+import { setSource, streamAnswer, type Wording } from "./answer-stream.ts";
+import { answerHeaders, CallHeaders, cachingOf, callFailures, sessionPattern, Usage } from "./schemas.ts";
+
+/** Turns of a session that are sent along, and the characters they may take: a third of a 7B's usual context. */
+const turnsMax = 20;
+const turnsCharsMax = 12_000;
+
+const ChatRequest = Type.Object(
+  {
+    prompt: Type.String({ minLength: 1, maxLength: 400_000 }),
+    system: Type.Optional(Type.String({ maxLength: 100_000, description: "Instructions for the model" })),
+    max_tokens: Type.Optional(
+      Type.Integer({ minimum: 1, description: "At most CHAT_MAX_TOKENS, which is also the default" }),
+    ),
+    temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 2 })),
+    session_id: Type.Optional(
+      Type.String({
+        pattern: sessionPattern,
+        description: `Any name; the newest ${turnsMax} turns of the session are sent along`,
+      }),
+    ),
+    stream: Type.Optional(Type.Boolean({ description: "Answer as server-sent events" })),
+    model: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 256, description: "Default DEEPSEEK_MODEL" }),
+    ),
+    raw: Type.Optional(
+      Type.Boolean({
+        description: "Continue the prompt as it is, without the model's template or a session",
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+const ChatAnswer = Type.Object({
+  response: Type.String({ description: "Empty where the tokens ran out while the model was thinking" }),
+  reasoning: Type.Optional(Type.String({ description: "The model's thinking, where it showed any" })),
+  model: Type.String({ description: "The model that answered" }),
+  cached: Type.Boolean(),
+  finish_reason: Type.String({ description: "`stop`, or `length` where max_tokens ended it" }),
+  usage: Type.Union([Usage, Type.Null()]),
+  processing_time_ms: Type.Number(),
+  interaction_id: Type.String({ format: "uuid" }),
+  session_id: Type.Optional(Type.String()),
+});
+
+const description = [
+  "Asks the model one thing. With `stream: true` the answer comes as server-sent events: `token` and `reasoning`",
+  "(`{text}`), then `done` with the same object as without streaming, or `error` with a problem. A stream",
+  "without `done` is not a whole answer. When the answer is there, its entry in the log is on disk.",
+].join("\n");
+
+type ChatRequest = Static<typeof ChatRequest>;
+type Headers = Static<typeof CallHeaders>;
+
+/** `POST /chat`: a question in plain words. */
+export function chatRoute(app: App, parts: RouteParts): void {
+  app.post(
+    "/chat",
+    {
+      schema: {
+        tags: ["chat"],
+        summary: "Ask the model",
+        description,
+        operationId: "chat",
+        headers: CallHeaders,
+        body: ChatRequest,
+        response: {
+          200: {
+            description: "The answer",
+            headers: answerHeaders,
+            content: {
+              "application/json": { schema: ChatAnswer },
+              "text/event-stream": { schema: Type.String() },
+            },
+          },
+          ...problems(callFailures),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { body } = request;
+      const call = await callOf(body, request.headers, request, reply, parts);
+      reply.header("x-interaction-id", call.id);
+      const answerOf = (answer: Answer) => chatAnswer(call, answer);
+      if (body.stream) {
+        const wording: Wording = {
+          delta: ({ text, reasoning }) =>
+            text === undefined
+              ? reasoning === undefined
+                ? ""
+                : event("reasoning", { text: reasoning })
+              : event("token", { text }),
+          end: (answer) => event("done", answerOf(answer)),
+        };
+        return streamAnswer(
+          request,
+          reply,
+          parts,
+          call,
+          () => wording,
+          (problem) => event("error", problem),
+        );
+      }
+      const answer = await parts.complete(call);
+      setSource(reply, answer.source);
+      return reply.type("application/json; charset=utf-8").send(JSON.stringify(answerOf(answer)));
+    },
+  );
+}
+
+async function callOf(
+  body: ChatRequest,
+  headers: Headers,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { config, pool }: RouteParts,
+): Promise<Call> {
+  const sessionId = body.session_id ?? headers["x-session-id"];
+  const session = { id: sessionId ?? "", caller: request.caller, limit: turnsMax, charsMax: turnsCharsMax };
+  const turns = sessionId === undefined || body.raw ? [] : await turnsOfSession(pool, session);
+  const messages = [
+    ...(body.system === undefined ? [] : [{ role: "system", content: body.system }]),
+    ...turns.flatMap(({ question, answer }) => [
+      { role: "user", content: question },
+      { role: "assistant", content: answer },
+    ]),
+    { role: "user", content: body.prompt },
+  ];
+  return {
+    id: uuidv7(),
+    route: "/chat",
+    endpoint: body.raw ? "text" : "chat",
+    caller: request.caller,
+    requestId: request.id,
+    sessionId,
+    runId: headers["x-run-id"],
+    body: {
+      model: body.model ?? config.DEEPSEEK_MODEL,
+      ...(body.raw ? { prompt: promptOf(body) } : { messages }),
+      max_tokens: tokensWithin(body.max_tokens, config.CHAT_MAX_TOKENS),
+      ...(body.temperature === undefined ? {} : { temperature: body.temperature }),
+    },
+    separates: true,
+    caching: cachingOf(headers["cache-control"]),
+    stop: stopWhenGone(reply),
+    log: request.log,
+  };
+}
+
+/** Without a template, instructions can only stand in front. */
+function promptOf({ system, prompt }: ChatRequest): string {
+  return system === undefined ? prompt : `${system}\n\n${prompt}`;
+}
+
+function chatAnswer(call: Call, { completion, source, processingTimeMs }: Answer): Static<typeof ChatAnswer> {
+  const { text, reasoning, head, finishReason, usage } = completion;
+  return {
+    response: text,
+    ...(reasoning ? { reasoning } : {}),
+    model: head.model,
+    cached: source.cache === "HIT",
+    finish_reason: finishReason,
+    usage: usage ?? null,
+    processing_time_ms: Math.round(processingTimeMs * 1000) / 1000,
+    interaction_id: call.id,
+    ...(call.sessionId === undefined ? {} : { session_id: call.sessionId }),
+  };
+}
+
+function event(name: string, data: unknown): string {
+  return `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+}

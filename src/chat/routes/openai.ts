@@ -1,0 +1,247 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { type Static, type TSchema, Type } from "typebox";
+import { v7 as uuidv7 } from "uuid";
+import { type App, logProblem } from "../../http/app.ts";
+import { EdgeError, toProblem } from "../../http/problem.ts";
+import type { RouteParts } from "../app.ts";
+import type { Call } from "../complete.ts";
+import { stopWhenGone } from "../event-stream.ts";
+import type { Endpoint } from "../lm-studio/upstream.ts";
+import { ChunkWriter, completionJson, openAiError } from "../openai-format.ts";
+import { tokensWithin } from "../token-limit.ts";
+import { setSource, streamAnswer } from "./answer-stream.ts";
+import { answerHeaders, CallHeaders, cachingOf, callFailures, Usage } from "./schemas.ts";
+
+/** What these routes look at; every other parameter goes to LM Studio as it is. */
+const common = {
+  model: Type.Optional(Type.String({ minLength: 1, maxLength: 256, description: "Default DEEPSEEK_MODEL" })),
+  max_tokens: Type.Optional(Type.Union([Type.Integer({ minimum: -1 }), Type.Null()])),
+  stream: Type.Optional(Type.Union([Type.Boolean(), Type.Null()])),
+  stream_options: Type.Optional(
+    Type.Union([Type.Object({ include_usage: Type.Optional(Type.Boolean()) }), Type.Null()]),
+  ),
+};
+
+const ChatCompletionRequest = Type.Object({
+  ...common,
+  messages: Type.Array(Type.Object({ role: Type.String() }), { minItems: 1, maxItems: 2_000 }),
+  max_completion_tokens: Type.Optional(Type.Union([Type.Integer({ minimum: -1 }), Type.Null()])),
+  response_format: Type.Optional(Type.Union([Type.Object({ type: Type.String() }), Type.Null()])),
+});
+
+const TextCompletionRequest = Type.Object({
+  ...common,
+  prompt: Type.String({ minLength: 1, maxLength: 400_000 }),
+});
+
+const completionOf = (object: string, said: Record<string, TSchema>) =>
+  Type.Object({
+    id: Type.String(),
+    object: Type.Literal(object),
+    created: Type.Integer(),
+    model: Type.String(),
+    choices: Type.Array(
+      Type.Object({
+        index: Type.Integer(),
+        ...said,
+        logprobs: Type.Null(),
+        finish_reason: Type.String(),
+      }),
+    ),
+    usage: Type.Optional(Usage),
+    system_fingerprint: Type.Optional(Type.String()),
+  });
+
+const ChatCompletion = completionOf("chat.completion", {
+  message: Type.Object({
+    role: Type.Literal("assistant"),
+    content: Type.String(),
+    reasoning_content: Type.String(),
+    tool_calls: Type.Optional(
+      Type.Array(
+        Type.Object({
+          id: Type.String(),
+          type: Type.Literal("function"),
+          function: Type.Object({ name: Type.String(), arguments: Type.String() }),
+        }),
+      ),
+    ),
+  }),
+});
+const TextCompletion = completionOf("text_completion", { text: Type.String() });
+
+const ModelList = Type.Object({
+  object: Type.Literal("list"),
+  data: Type.Array(
+    Type.Object({
+      id: Type.String(),
+      object: Type.Literal("model"),
+      owned_by: Type.String(),
+      state: Type.Optional(Type.String({ description: "loaded, not-loaded or loading" })),
+      capabilities: Type.Optional(Type.Array(Type.String())),
+      max_context_length: Type.Optional(Type.Integer()),
+      loaded_context_length: Type.Optional(Type.Integer()),
+    }),
+  ),
+});
+
+const OpenAiError = Type.Object({
+  error: Type.Object({
+    message: Type.String(),
+    type: Type.String(),
+    param: Type.Null(),
+    code: Type.String(),
+  }),
+});
+
+const openAiErrors = Object.fromEntries(
+  Object.entries(callFailures).map(([status, description]) => [
+    status,
+    { description, content: { "application/json": { schema: OpenAiError } } },
+  ]),
+);
+
+const answers = (schema: TSchema) => ({
+  200: {
+    description: "The answer; with `stream: true` its chunks, then `[DONE]`",
+    headers: answerHeaders,
+    content: { "application/json": { schema }, "text/event-stream": { schema: Type.String() } },
+  },
+  ...openAiErrors,
+});
+
+type Body = Static<typeof ChatCompletionRequest> & Record<string, unknown>;
+
+/** OpenAI's API, for programs that know it: errors included. To be registered with the prefix `/v1`. */
+export function openAiRoutes(app: App, parts: RouteParts): void {
+  app.setErrorHandler((error, request, reply) => {
+    const problem = toProblem(error, request.id, parts.statusOf);
+    logProblem(error, request, problem);
+    // These clients try again by themselves, on top of what was tried here.
+    if (problem.status >= 500) reply.header("x-should-retry", "false");
+    if (problem.status === 401) reply.header("www-authenticate", "Bearer");
+    return reply
+      .code(problem.status)
+      .type("application/json; charset=utf-8")
+      .send(JSON.stringify(openAiError(problem)));
+  });
+  app.setNotFoundHandler((request) => {
+    throw new EdgeError(
+      "route-unknown",
+      `Unknown request URL: ${request.method} below /v1; /docs lists what there is.`,
+    );
+  });
+
+  app.post(
+    "/chat/completions",
+    {
+      schema: {
+        tags: ["openai"],
+        summary: "Chat completion, as OpenAI's",
+        operationId: "createChatCompletion",
+        headers: CallHeaders,
+        body: ChatCompletionRequest,
+        response: answers(ChatCompletion),
+      },
+    },
+    (request, reply) => answer("chat", request.body as Body, request.headers, request, reply),
+  );
+  app.post(
+    "/completions",
+    {
+      schema: {
+        tags: ["openai"],
+        summary: "Continuation of a raw prompt, as OpenAI's",
+        operationId: "createCompletion",
+        headers: CallHeaders,
+        body: TextCompletionRequest,
+        response: answers(TextCompletion),
+      },
+    },
+    (request, reply) => answer("text", request.body as unknown as Body, request.headers, request, reply),
+  );
+  app.get(
+    "/models",
+    {
+      schema: {
+        tags: ["openai"],
+        summary: "Models of LM Studio, with their state",
+        operationId: "listModels",
+        response: {
+          200: { description: "All models", content: { "application/json": { schema: ModelList } } },
+          ...openAiErrors,
+        },
+      },
+    },
+    async (_request, reply) => {
+      const data = await parts.upstream.models();
+      return reply.send({ object: "list", data });
+    },
+  );
+
+  async function answer(
+    endpoint: Endpoint,
+    body: Body,
+    headers: Static<typeof CallHeaders>,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ) {
+    const call: Call = {
+      id: uuidv7(),
+      route: endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions",
+      endpoint,
+      caller: request.caller,
+      requestId: request.id,
+      sessionId: headers["x-session-id"],
+      runId: headers["x-run-id"],
+      body: askedBody(body, parts),
+      // A raw continuation is what the caller asked for, tags included.
+      separates: endpoint === "chat",
+      caching: cachingOf(headers["cache-control"]),
+      stop: stopWhenGone(reply),
+      log: request.log,
+    };
+    reply.header("x-interaction-id", call.id);
+    if (body.stream) {
+      const includeUsage = body.stream_options?.include_usage === true;
+      return streamAnswer(
+        request,
+        reply,
+        parts,
+        call,
+        (head) => {
+          const writer = new ChunkWriter(endpoint, head);
+          return {
+            delta: (delta) => writer.delta(delta),
+            end: ({ completion }) => writer.end(completion, includeUsage),
+          };
+        },
+        (problem) => `event: error\ndata: ${JSON.stringify(openAiError(problem))}\n\n`,
+      );
+    }
+    const { completion, source } = await parts.complete(call);
+    setSource(reply, source);
+    return reply.type("application/json; charset=utf-8").send(completionJson(endpoint, completion));
+  }
+}
+
+/** The body as LM Studio is to get it: within our limits, and without what it refuses. */
+function askedBody(body: Body, { config }: RouteParts): Call["body"] {
+  const { stream: _stream, stream_options: _options, max_tokens, max_completion_tokens, ...rest } = body;
+  const limit = config.CHAT_MAX_TOKENS;
+  const newer = typeof max_completion_tokens === "number";
+  const tokens = newer ? tokensWithin(max_completion_tokens, limit) : tokensWithin(max_tokens, limit);
+  return {
+    ...rest,
+    model: body.model ?? config.DEEPSEEK_MODEL,
+    // It knows only the older name everywhere.
+    max_tokens: tokens,
+    ...(body.response_format?.type === "json_object" ? { response_format: anyObject } : {}),
+  };
+}
+
+/** LM Studio refuses `json_object` (lmstudio-bug-tracker#189); this schema means the same. */
+const anyObject = {
+  type: "json_schema",
+  json_schema: { name: "object", schema: { type: "object" } },
+};
