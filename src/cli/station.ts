@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { originOf } from "../config/address.ts";
 import { type Config, projectRoot } from "../config/config.ts";
 import {
   type ActiveProbe,
@@ -165,13 +166,6 @@ async function answersHttp(url: string, headers: Record<string, string>, signal:
 async function answersSql(url: string): Promise<void> {
   const pool = openPool({ url, name: "manager", max: 1 });
   await ping(pool).finally(() => pool.end());
-}
-
-/** Where a server of this station is reached from this machine. */
-export function originOf({ host, port }: { readonly host: string; readonly port: number }): string {
-  const anywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "[::1]" };
-  const address = anywhere[host] ?? (host.includes(":") ? `[${host}]` : host);
-  return `http://${address}:${port}`;
 }
 
 /** The key by which the station's own programs know each other; made once, readable by its owner alone. */

@@ -1,4 +1,5 @@
 import { styleText } from "node:util";
+import { originOf } from "../config/address.ts";
 import type { Config } from "../config/config.ts";
 import { ProcessManager } from "../process-manager/process-manager.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
@@ -7,7 +8,7 @@ import { fail } from "./failure.ts";
 import { openView, type View } from "./live-view.ts";
 import { readableLine } from "./log-line.ts";
 import { styledName, styledState } from "./state-style.ts";
-import { originOf, stationDefinitions } from "./station.ts";
+import { stationDefinitions } from "./station.ts";
 
 /** Ctrl+C reaches us from the terminal and once more from npm: what comes this close is one wish. */
 const oneWishMs = 400;
