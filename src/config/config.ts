@@ -90,7 +90,7 @@ export function describeConfig({ config, sources }: LoadedConfig): {
 }
 
 /** Stands for a secret: says that there is one and no part of it. */
-export function maskSecret(text: string): string {
+function maskSecret(text: string): string {
   return text === "" ? "" : "********";
 }
 

@@ -10,7 +10,7 @@ import { freePort } from "./ports.ts";
 
 const main = join(projectRoot, "src", "cli", "main.ts");
 
-export interface CommandResult {
+interface CommandResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
@@ -122,10 +122,7 @@ export async function testStation(environment: Readonly<Record<string, string>> 
 }
 
 /** Runs the command line once, with nothing but the given environment. */
-export function runPugmark(
-  args: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<CommandResult> {
+function runPugmark(args: readonly string[], env: Readonly<Record<string, string>>): Promise<CommandResult> {
   return new Promise((resolve) => {
     const options = { env, maxBuffer: 64 * 1024 ** 2 };
     const child = execFile(process.execPath, [main, ...args], options, (_error, stdout, stderr) => {
