@@ -126,7 +126,13 @@ async function initialise(parts: Initialisation): Promise<void> {
       ...["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"],
     );
     const [program, ...args] = command;
-    await run(program, args, { ...user, ...(signal ? { signal } : {}), cwd: folder, env: environment });
+    await run(program, args, { ...user, ...(signal ? { signal } : {}), cwd: folder, env: environment }).catch(
+      (cause: Error & { stderr?: string }) => {
+        throw new Error(`initdb failed: ${(cause.stderr ?? cause.message).trim().split("\n").at(-1)}`, {
+          cause,
+        });
+      },
+    );
     renameSync(unfinished, join(folder, "data"));
   } finally {
     rmSync(passwordFile, { force: true });
@@ -194,8 +200,11 @@ function asUser(command: Command, user: User | undefined, paths: readonly string
     );
   }
   const identity = [`--reuid=${user.uid}`, `--regid=${user.gid}`, "--clear-groups"];
-  const ability = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
-  return { command: [setpriv, ...identity, ...ability, "--", ...command] };
+  const only = "-all,+dac_read_search";
+  const ability = [`--inh-caps=${only}`, `--ambient-caps=${only}`, `--bounding-set=${only}`];
+  // Without this, access(2), by which Postgres looks for its own programs, takes no account of the ability.
+  const honoured = "--securebits=+no_setuid_fixup";
+  return { command: [setpriv, ...identity, ...ability, honoured, "--", ...command] };
 }
 
 /** The first folder on the way to `path` that a user who owns nothing there cannot pass. */
