@@ -17,12 +17,13 @@ const nodeVersion = "24.21.0";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const modules = join(root, "node_modules");
 const stampFile = join(modules, ".pugmark-installed.json");
+const privateHome = join(root, ".node");
 const wantsDev = process.argv.includes("--dev");
 
 try {
   installPackages();
   linkPostgresLibraries();
-  if (Number(process.versions.node.split(".")[0]) < nodeMajor) providePrivateNode();
+  if (needsPrivateNode()) providePrivateNode();
 } catch (error) {
   console.error(`pugmark: set-up failed: ${error instanceof Error ? error.message : error}`);
   console.error("pugmark: check the network and free disk space, then run the same command again");
@@ -56,6 +57,11 @@ function linkPostgresLibraries() {
   }
 }
 
+/** Asked of the machine's own Node, or, once there is a private one, by that: an install took its link away. */
+function needsPrivateNode() {
+  return Number(process.versions.node.split(".")[0]) < nodeMajor || process.execPath.startsWith(privateHome);
+}
+
 /**
  * Puts a Node that runs TypeScript first on the path of every npm script (npm puts `node_modules/.bin`
  * there). It lives outside `node_modules`, so that a clean install does not download it again.
@@ -63,7 +69,7 @@ function linkPostgresLibraries() {
 function providePrivateNode() {
   const platform = process.platform === "win32" ? "win" : process.platform;
   const name = `node-${platform}-${process.arch}`;
-  const home = join(root, ".node");
+  const home = privateHome;
   const program = process.platform === "win32" ? "node.exe" : "node";
   const binary = join(home, "node_modules", name, "bin", program);
   const marker = join(home, `${nodeVersion}.installed`);
