@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { projectRoot } from "../src/config/config.ts";
 import { type LmStudio, startLmStudio } from "./lm-studio/lm-studio.ts";
-import type { GenerationRequest, Reply } from "./lm-studio/reply.ts";
+import { respond } from "./lm-studio/scripts/distance.ts";
 import { processesOf, type TestStation, testStation } from "./support/station.ts";
 
 // The main job, from an empty home to nothing left: the tests below are steps of one journey, in this order.
@@ -14,36 +14,13 @@ let lmStudio: LmStudio;
 let station: TestStation;
 
 before(async () => {
-  lmStudio = await startLmStudio({ respond: planFor5515867 });
+  lmStudio = await startLmStudio({ respond });
   station = await testStation({ DEEPSEEK_API_URL: `${lmStudio.url}/v1/completions` });
 });
 after(async () => {
   await station[Symbol.asyncDispose]();
   await lmStudio[Symbol.asyncDispose]();
 });
-
-/** A model without tool calls: plans one look at the track, then answers with what it was told. */
-function planFor5515867(request: GenerationRequest): Reply {
-  const told = JSON.stringify(request.messages?.at(-1)?.content ?? "");
-  const [, kilometres] = /distance_km\\*":([\d.]+)/.exec(told) ?? [];
-  const turn =
-    kilometres === undefined
-      ? {
-          thought: "I need the track.",
-          action: "call",
-          tool: "track_summary",
-          arguments: { subject: "5515867" },
-          answer: null,
-        }
-      : {
-          thought: "I have it.",
-          action: "answer",
-          tool: null,
-          arguments: null,
-          answer: `5515867 travelled ${kilometres} km.`,
-        };
-  return { text: JSON.stringify(turn) };
-}
 
 async function getJson(url: string) {
   const response = await fetch(url);

@@ -126,15 +126,15 @@ export function isExternal(definition: Definition): definition is ExternalDefini
   return definition.kind === "external";
 }
 
-/** The restart policy with its defaults: 10 restarts a minute, 200 ms growing to 10 s. */
+/** The restart policy with its defaults: 20 restarts a minute, 200 ms growing to 3 s. */
 export function restartPolicyOf(definition: ServiceDefinition): RestartPolicy {
   return {
     policy: "always",
-    intensity: 10,
+    intensity: 20,
     periodMs: 60_000,
     backoffBaseMs: 200,
-    backoffCapMs: 10_000,
-    stableMs: 5_000,
+    backoffCapMs: 3_000,
+    stableMs: 1_000,
     ...definition.restart,
   };
 }
