@@ -73,8 +73,13 @@ export async function createApp(options: AppOptions) {
   app.addSchema(Problem);
 
   app.addHook("onRoute", (route) => {
-    const everywhere = route.config?.scope === "open" ? problems(403) : problems(401, 403);
-    if (route.schema) route.schema.response = { ...everywhere, ...(route.schema.response as object) };
+    if (!route.schema) return;
+    const isOpen = route.config?.scope === "open";
+    route.schema.response = {
+      ...problems(...(isOpen ? [403] : [401, 403])),
+      ...(route.schema.response as object),
+    };
+    if (isOpen) route.schema.security = [];
   });
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(securityHeaders).header("x-request-id", request.id);
@@ -110,7 +115,11 @@ export async function createApp(options: AppOptions) {
   await app.register(swaggerUi, {
     routePrefix: docsPath,
     staticCSP: docsPolicy,
-    theme: { title: options.title },
+    // The bar on top offers to load any description from anywhere.
+    theme: {
+      title: options.title,
+      css: [{ filename: "theme.css", content: ".swagger-ui .topbar { display: none }" }],
+    },
     uiConfig: { validatorUrl: null },
   });
   app.get("/openapi.json", { config: { scope: "open" }, schema: { hide: true } }, async () => app.swagger());

@@ -84,9 +84,7 @@ export class LogFile {
       this.#waiting.push(work);
       this.#waitingBytes += work.block.length;
     }
-    this.#pumping ??= this.#pump().finally(() => {
-      this.#pumping = null;
-    });
+    this.#pumping ??= this.#pump();
   }
 
   async #pump(): Promise<void> {
@@ -107,6 +105,8 @@ export class LogFile {
       }
       await this.#store(blocks);
     }
+    // In the same turn as the last look: work that is pushed from now on starts another pump.
+    this.#pumping = null;
   }
 
   async #store(blocks: readonly Buffer[]): Promise<void> {

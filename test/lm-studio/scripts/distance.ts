@@ -4,7 +4,7 @@ import type { GenerationRequest, Reply } from "../reply.ts";
  * A model without tool calls that is asked how far a subject travelled: it plans one look at the track, then
  * answers with what it was told. For the README's walk on a machine without a model:
  *
- *     node test/lm-studio/main.ts --port 1234 --script test/lm-studio/scripts/distance.ts
+ *     npm run -s stand-in -- --port 1234 --script test/lm-studio/scripts/distance.ts
  */
 export function respond(request: GenerationRequest): Reply {
   const texts = (request.messages ?? []).map(({ content }) => JSON.stringify(content ?? ""));
