@@ -1,0 +1,23 @@
+import { type Config, ConfigError, loadConfig } from "./config.ts";
+
+/** The settings of a server, which cannot do without a database. */
+export type ServiceSettings = Config & { readonly DATABASE_URL: string };
+
+/**
+ * The settings for a server's `main.ts`. Where they are wrong, or no database is named, it says so, a line
+ * each, and ends the process with exit code 2.
+ */
+export function serviceSettings(): ServiceSettings {
+  try {
+    const { config } = loadConfig();
+    const { DATABASE_URL } = config;
+    if (DATABASE_URL !== undefined) return { ...config, DATABASE_URL };
+    throw new ConfigError([
+      "DATABASE_URL is not set: start the station with `npm start`, or name a Postgres",
+    ]);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+}

@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+import pg from "pg";
+import { startLmStudio } from "./lm-studio/lm-studio.ts";
+import { respond } from "./lm-studio/scripts/distance.ts";
+import { startTestPostgres } from "./support/postgres.ts";
+import { processesOf, testStation } from "./support/station.ts";
+
+test("when the manager itself is killed, nothing outlives it by 2 s, and the next start works", async () => {
+  await using station = await testStation();
+  await station.start();
+  const services = (await station.services()).filter(({ pid }) => pid !== null);
+  assert.equal(services.length, 4);
+
+  const killedAt = performance.now();
+  await station.end("SIGKILL");
+  let left = processesOf(station.home);
+  while (left.length > 0 && performance.now() - killedAt < 2_000) left = processesOf(station.home);
+  assert.deepEqual(left, []);
+
+  await station.start();
+  const { output } = await station.end("SIGTERM");
+  assert.match(output, /The station has stopped/);
+  assert.deepEqual(processesOf(station.home), []);
+});
+
+test("a taken port is reported with who has it, and everything else is stopped again", async () => {
+  await using station = await testStation();
+  const squatter = createServer().listen(Number(new URL(station.chat).port), "127.0.0.1");
+  await once(squatter, "listening");
+  await assert.rejects(station.start(), new RegExp(`pid ${process.pid}.*CHAT_PORT`));
+  assert.equal(station.manager().exitCode ?? (await once(station.manager(), "exit"))[0], 1);
+  assert.deepEqual(processesOf(station.home), []);
+  squatter.close();
+});
+
+test("a station of API and agent alone brings what they need", async () => {
+  await using station = await testStation();
+  await station.start("api", "agent");
+  const states = Object.fromEntries((await station.services()).map(({ name, state }) => [name, state]));
+  assert.equal(states.database, "ready");
+  assert.equal(states.chat, "ready");
+  assert.equal(states.agent, "ready");
+  assert.equal(states.api, "ready");
+});
+
+test("a station works on somebody else's Postgres, and shows its password nowhere", async () => {
+  await using postgres = await startTestPostgres();
+  const url = new URL(postgres.url);
+  const admin = new pg.Client({ connectionString: url.href });
+  await admin.connect();
+  await admin.query("create database theirs");
+  await admin.end();
+  url.pathname = "/theirs";
+  await using station = await testStation({ DATABASE_URL: url.href });
+  await station.start();
+  const database = await station.until("database", ({ state }) => state === "ready");
+  assert.equal(database.kind, "external");
+
+  const position = { device: "collar-7", time: "2026-11-22T09:00:00Z", lat: 53, lon: 6.5 };
+  const headers = { "content-type": "application/json" };
+  const send = () =>
+    fetch(`${station.api}/api/v1/positions`, { method: "POST", headers, body: JSON.stringify(position) });
+  assert.deepEqual(await (await send()).json(), { accepted: 1, duplicates: 0, rejected: [] });
+  const tool = await fetch(`${station.agent}/tools/list_subjects`, { method: "POST", headers, body: "{}" });
+  assert.match(await tool.text(), /collar-7/);
+
+  const shown = await Promise.all([
+    station.pugmark("status", "--json"),
+    station.pugmark("config"),
+    station.pugmark("doctor"),
+  ]);
+  const { output } = await station.end("SIGTERM");
+  const logs = readdirSync(join(station.home, "logs")).map((file) =>
+    readFileSync(join(station.home, "logs", file), "utf8"),
+  );
+  for (const text of [...shown.flatMap(({ stdout, stderr }) => [stdout, stderr]), output, ...logs]) {
+    assert.ok(!text.includes(url.password));
+  }
+});
+
+test("with keys, nobody reads or writes without one, and the station's own services still work together", async () => {
+  await using lmStudio = await startLmStudio({ respond });
+  const keys = "phone:0123456789abcdef:ingest,me:fedcba9876543210:admin";
+  await using station = await testStation({ PUGMARK_API_KEYS: keys, DEEPSEEK_API_URL: lmStudio.url });
+  await station.start();
+  assert.equal((await fetch(`${station.api}/api/v1/subjects`)).status, 401);
+  assert.equal(
+    (await fetch(`${station.api}/ingest/osmand?id=p&lat=1&lon=2&key=0123456789abcdef`)).status,
+    200,
+  );
+  assert.equal((await fetch(`${station.api}/api/v1/subjects?key=0123456789abcdef`)).status, 401);
+  const { exitCode, stdout, stderr } = await station.pugmark("ask", "How far did p travel");
+  assert.equal(exitCode, 0, stderr);
+  assert.match(stdout, /p travelled 0 km/);
+  const logs = readdirSync(join(station.home, "logs")).map((file) =>
+    readFileSync(join(station.home, "logs", file), "utf8"),
+  );
+  assert.ok(logs.every((text) => !/0123456789abcdef|fedcba9876543210/.test(text)));
+});
