@@ -3,7 +3,6 @@ import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { projectRoot } from "../../src/config/config.ts";
 import type { ServiceRecord } from "../../src/process-manager/service-status.ts";
 import { freePort } from "./ports.ts";
@@ -77,25 +76,22 @@ export async function testStation(environment: Readonly<Record<string, string>> 
         stdio: ["ignore", "pipe", "pipe"],
       });
       manager = child;
-      child.stderr.on("data", (data) => {
-        output += data;
-      });
-      for await (const line of createInterface({ input: child.stdout })) {
-        output += `${line}\n`;
-        if (line.startsWith("The station is ready")) break;
+      const ready = Promise.withResolvers<void>();
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.setEncoding("utf8").on("data", (text: string) => {
+          output += text;
+          if (output.includes("\nThe station is ready")) ready.resolve();
+        });
       }
-      // What comes later is read too, or the manager would wait for a full pipe.
-      child.stdout.on("data", (data) => {
-        output += data;
-      });
-      child.stdout.resume();
-      if (!output.includes("The station is ready")) throw new Error(`the station did not start:\n${output}`);
+      child.once("close", () => ready.reject(new Error(`the station did not start:\n${output}`)));
+      await ready.promise;
       return output;
     },
     end: async (signal) => {
       const child = station.manager();
       child.kill(signal);
-      if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+      // Not merely ended: all that it printed is here.
+      if (!child.stdout?.closed) await once(child, "close");
       return { exitCode: child.exitCode, output };
     },
     pugmark: (...args) => runPugmark(args, env),
