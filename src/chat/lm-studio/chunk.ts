@@ -31,14 +31,14 @@ export interface Chunk {
 // biome-ignore lint/suspicious/noExplicitAny: this is where what others sent is turned into what we know
 type Loose = any;
 
-/** Reads the payload of one event. Throws `ChatError` `upstream-invalid` where it is not a completion's chunk. */
+/** Reads the payload of one event, or a whole answer as one. Throws `ChatError` `upstream-invalid` where it is not a completion's chunk. */
 export function readChunk(value: unknown): Chunk {
   const raw = value as Loose;
   if (typeof raw?.model !== "string" || !Array.isArray(raw.choices)) {
     throw new ChatError("upstream-invalid", "LM Studio sent an event that is no part of an answer.");
   }
   const choice: Loose = raw.choices[0];
-  const delta: Loose = choice?.delta;
+  const delta: Loose = choice?.delta ?? choice?.message;
   return {
     id: text(raw.id),
     created: typeof raw.created === "number" ? raw.created : Math.floor(Date.now() / 1000),
@@ -56,7 +56,8 @@ export function readChunk(value: unknown): Chunk {
 function toolCalls(value: Loose): ToolCallPiece[] | undefined {
   if (!Array.isArray(value)) return undefined;
   const pieces = value.filter((piece) => typeof piece === "object" && piece !== null);
-  return pieces.length > 0 ? pieces : undefined;
+  // In a whole answer their order is all that numbers them.
+  return pieces.length > 0 ? pieces.map((piece, index) => ({ index, ...piece })) : undefined;
 }
 
 function usage(value: Loose): Usage | undefined {

@@ -225,6 +225,11 @@ async function* readAnswer(
   if (response.statusCode !== 200 || !type.startsWith("text/event-stream")) {
     const text = await wholeText(response);
     const body = parsed(text);
+    // A proxy in front of LM Studio may gather the stream up: the answer is as good.
+    if (response.statusCode === 200 && isCompletion(body)) {
+      yield [readChunk(body)];
+      return;
+    }
     if (body === undefined && response.statusCode < 300) {
       throw new ChatError(
         "upstream-invalid",
@@ -254,6 +259,10 @@ async function* readAnswer(
     if (!finished) throw error;
   }
   if (!finished) throw new ChatError("upstream-cut", "LM Studio's stream ended before its answer did.");
+}
+
+function isCompletion(body: unknown): boolean {
+  return typeof body === "object" && body !== null && "choices" in body && Array.isArray(body.choices);
 }
 
 /** What the events say up to the first that is no chunk: tokens that came before an error still count. */

@@ -169,6 +169,21 @@ test("a model that may think, and was seen not to, is streamed as it speaks", as
   assert.deepEqual(await stream("the second is live"), ["Three", " four."]);
 });
 
+test("an answer that comes whole, though a stream was asked for, is as good", async () => {
+  const body = {
+    id: "chatcmpl-whole",
+    object: "chat.completion",
+    created: 1_785_472_762,
+    model: hello.model,
+    choices: [{ index: 0, message: { role: "assistant", content: "Whole." }, finish_reason: "stop" }],
+    usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 },
+  };
+  lm.script({ failure: { how: "answer", status: 200, body } });
+  const answer = await complete({ ...hello, messages: [{ role: "user", content: "not in pieces" }] });
+  assert.equal(answer.choices[0].message.content, "Whole.");
+  assert.equal(answer.usage.total_tokens, 5);
+});
+
 test("a raw prompt is continued as it is", async () => {
   lm.script({ thinking: "hm", text: "in the hills" });
   const body = { model: hello.model, prompt: "They live" };
