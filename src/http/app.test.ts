@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect } from "node:net";
 import { after, before, test } from "node:test";
 import { Type } from "typebox";
 import { type Config, loadConfig } from "../config/config.ts";
@@ -42,6 +44,7 @@ let app: App;
 let keyed: App;
 before(async () => {
   app = await demo();
+  await app.listen({ host: "127.0.0.1", port: 0 });
   keyed = await demo({ PUGMARK_API_KEYS: keys });
 });
 after(async () => {
@@ -55,11 +58,27 @@ const get = (url: string, headers: Record<string, string> = {}, server = app) =>
 const post = (payload: object, headers: Record<string, string> = {}, server = app) =>
   server.inject({ url: "/things", method: "POST", payload, headers: { ...own, ...headers } });
 
+/** All that comes back for these bytes, until the server closes the connection. */
+async function raw(text: string): Promise<string> {
+  const socket = connect((app.server.address() as AddressInfo).port, "127.0.0.1");
+  let answer = "";
+  socket.setEncoding("utf8").on("data", (part: string) => {
+    answer += part;
+  });
+  socket.write(text);
+  await once(socket, "close");
+  return answer;
+}
+
 for (const host of [
   "evil.example",
   "127.0.0.1.evil.example",
   "10.0.0.7:8080",
   "localhost.evil.example:8080",
+  "evil.example@127.0.0.1:8080",
+  "localhost/evil.example",
+  "%6cocalhost",
+  "localhost#",
 ]) {
   test(`a request for the host ${JSON.stringify(host)} is refused on every route`, async () => {
     for (const url of ["/livez", "/things", "/docs", "/openapi.json", "/metrics", "/unknown"]) {
@@ -70,11 +89,20 @@ for (const host of [
   });
 }
 
-for (const host of ["127.0.0.1", "localhost:8080", "[::1]:8080", "127.8.9.1:1"]) {
+for (const host of ["127.0.0.1", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.8.9.1:1"]) {
   test(`a request for the host ${host} is answered`, async () => {
     assert.equal((await get("/things", { host })).statusCode, 200);
   });
 }
+
+test("a request that names two hosts, or another in its target than in its header, is refused", async () => {
+  for (const text of [
+    "GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+    "GET http://evil.example/livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+  ]) {
+    assert.match(await raw(text), /^HTTP\/1\.1 403 [\s\S]*"code":"host-foreign"/);
+  }
+});
 
 test("a further host name is answered where the settings name it", async () => {
   const named = await demo({ PUGMARK_ALLOWED_HOSTS: "Station.Example" });
@@ -89,6 +117,7 @@ for (const origin of [
   "http://localhost",
   "file://",
   "garbage",
+  "http://evil.example@127.0.0.1:8080",
 ]) {
   test(`a page of the origin ${origin} may change nothing, whatever the content type`, async () => {
     for (const type of ["application/json", "text/plain", "application/x-www-form-urlencoded"]) {

@@ -90,7 +90,7 @@ export async function createApp(options: AppOptions) {
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(securityHeaders).header("x-request-id", request.id);
     const { config: route } = request.routeOptions;
-    checkHost(request.headers.host, reach);
+    checkHost(request.raw, reach);
     const safe = request.method === "GET" || request.method === "HEAD";
     if (!safe || route.changes || request.headers.origin !== undefined) checkOrigin(request.headers, reach);
     const isDocs = safe && request.routeOptions.url?.startsWith(docsPath);

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { IncomingHttpHeaders } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { isLoopback } from "../config/config.ts";
@@ -19,14 +19,25 @@ export interface Reachability {
  * Refuses a request that came by a name which is not this station's: a web page elsewhere can point its own
  * name at 127.0.0.1, and is then told apart only by the Host header. On an address that others can reach,
  * IP literals are fine too, because nobody can re-point those.
+ * A request that names several hosts, or in its target another one than in its header, names none.
  * Throws `EdgeError` `host-foreign`.
  */
-export function checkHost(header: string | undefined, reach: Reachability): void {
-  const host = hostOf(`http://${header ?? ""}`);
+export function checkHost(
+  { rawHeaders, url }: Pick<IncomingMessage, "rawHeaders" | "url">,
+  reach: Reachability,
+): void {
+  const [header = "", ...more] = rawHeaders.filter(
+    (_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === "host",
+  );
+  const one = more.length === 0 && authority.test(header) && !/^[a-z][a-z+.-]*:/i.test(url ?? "");
+  const host = one ? hostOf(`http://${header}`) : undefined;
   if (host === undefined || !isOwnHost(host, reach)) {
     throw new EdgeError("host-foreign", "This station does not answer under that host name.");
   }
 }
+
+/** A host and perhaps a port. A URL parser would find a host in much more: after an @, before a slash, unescaped. */
+const authority = /^([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
 
 /**
  * Refuses what a web page of somebody else sent: by `Origin`, and where a browser leaves that out (images,
@@ -49,6 +60,8 @@ function isOwnOrigin(origin: string, reach: Reachability): boolean {
   const host = hostOf(origin);
   if (host === undefined || !isOwnHost(host, reach)) return false;
   const url = new URL(origin);
+  // A browser writes nothing but scheme, host and port.
+  if (url.origin !== origin.toLowerCase()) return false;
   // A name in front of a proxy keeps the proxy's port; a bare address must be one of our own servers.
   return reach.allowedHosts.includes(host) || reach.ports.includes(Number(url.port || 80));
 }
