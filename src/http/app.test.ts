@@ -31,6 +31,7 @@ async function appWith(config: Config): Promise<App> {
   app.get("/change", { config: { changes: true, scope: "ingest", keyInQuery: true } }, async () => ({
     ok: true,
   }));
+  app.get("/named/:name", async () => ({}));
   app.get("/teapot", async () => {
     throw new TeapotError("teapot", "short and stout", { retryAfterS: 7 });
   });
@@ -181,6 +182,27 @@ test("an expected failure is a problem with its code, its status and when to try
     detail: "short and stout",
     code: "teapot",
   });
+});
+
+test("what is no request, or leads out of a folder, is refused as a problem like everything else", async () => {
+  const get = (path: string, host = "localhost") =>
+    `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+  for (const [text, status, code] of [
+    ["NONSENSE\r\n\r\n", 400, "request-invalid"],
+    ["GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n", 403, "host-foreign"],
+    [`GET /livez HTTP/1.1\r\nX-Long: ${"x".repeat(20_000)}\r\n\r\n`, 431, "headers-too-large"],
+    [get("/%zz"), 400, "request-invalid"],
+    [get("/%zz", "evil.example"), 403, "host-foreign"],
+    [get(`/named/${"x".repeat(300)}`), 400, "request-invalid"],
+    [get("/docs/static/../../package.json"), 404, "route-unknown"],
+  ] as const) {
+    const [head = "", body = ""] = (await raw(text)).split("\r\n\r\n");
+    assert.match(head, new RegExp(`^HTTP/1.1 ${status} `), text.slice(0, 80));
+    assert.match(head, /content-type: application\/problem\+json/);
+    assert.match(head, /x-content-type-options: nosniff/);
+    assert.equal(JSON.parse(body).code, code);
+    assert.match(head, new RegExp(`x-request-id: ${JSON.parse(body).instance}`));
+  }
 });
 
 test("an unplanned failure shows nothing of itself", async () => {

@@ -1,9 +1,15 @@
+import type { Socket } from "node:net";
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import { Ajv } from "ajv";
 import formats from "ajv-formats";
-import fastify, { type FastifyReply, type FastifyRequest, LogController } from "fastify";
+import fastify, {
+  type ConnectionError,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from "fastify";
 import { v7 as uuidv7 } from "uuid";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/formats.ts";
@@ -64,6 +70,18 @@ export async function createApp(options: AppOptions) {
     // A server that is being replaced answers whoever still has a connection to it, and then closes that.
     return503OnClosing: false,
     routerOptions: { maxParamLength: 256 },
+    // What is not HTTP, and what has no host, is answered here as well, and not by Node with an empty body.
+    http: { requireHostHeader: false },
+    clientErrorHandler: refuseMalformed,
+    frameworkErrors: (error, request, reply) => {
+      reply.headers(securityHeaders).header("x-request-id", request.id);
+      try {
+        checkHost(request.raw, reach);
+        sendProblem(error, request, reply, statusOf);
+      } catch (foreign) {
+        sendProblem(foreign, request, reply, statusOf);
+      }
+    },
     genReqId: (request) => requestIdOf(request.headers["x-request-id"]),
   }).withTypeProvider<TypeBoxTypeProvider>();
 
@@ -153,11 +171,32 @@ export function sendProblem(
   if (error instanceof Error && "retryAfterS" in error)
     reply.header("retry-after", String(error.retryAfterS));
   if (problem.status === 401) reply.header("www-authenticate", "Bearer");
-  return reply
-    .code(problem.status)
-    .type("application/problem+json; charset=utf-8")
-    .send(JSON.stringify(problem));
+  return reply.code(problem.status).type(problemType).send(JSON.stringify(problem));
 }
+
+/** Answers bytes that are no request, where there is no reply to answer with. */
+function refuseMalformed(error: ConnectionError, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+  const refusal =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? new EdgeError("headers-too-large", "The headers of a request may have 16 KiB.")
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? new EdgeError("request-timeout", "The request did not come to its end in time.")
+        : new EdgeError("request-invalid", "This is not an HTTP request.");
+  const problem = toProblem(refusal, uuidv7(), edgeStatusOf);
+  const body = JSON.stringify(problem);
+  const headers = {
+    ...securityHeaders,
+    "x-request-id": problem.instance,
+    "content-type": problemType,
+    "content-length": Buffer.byteLength(body),
+    connection: "close",
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${problem.status} ${problem.title}\r\n${lines.join("")}\r\n${body}`);
+}
+
+const problemType = "application/problem+json; charset=utf-8";
 
 /** One line for every answer that is an error: a warning with its code, or the whole of an unplanned one. */
 export function logProblem(

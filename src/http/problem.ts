@@ -4,7 +4,9 @@ import { Type } from "typebox";
 /** Failures that any server here can answer with; each server adds its own codes to these. */
 export type EdgeErrorCode =
   | "request-invalid"
+  | "request-timeout"
   | "body-too-large"
+  | "headers-too-large"
   | "media-type-unsupported"
   | "route-unknown"
   | "host-foreign"
@@ -17,7 +19,9 @@ export type EdgeErrorCode =
 
 export const edgeStatusOf = {
   "request-invalid": 400,
+  "request-timeout": 408,
   "body-too-large": 413,
+  "headers-too-large": 431,
   "media-type-unsupported": 415,
   "route-unknown": 404,
   "host-foreign": 403,
@@ -124,6 +128,8 @@ const fastifyCodes: Readonly<Record<string, EdgeErrorCode>> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: "request-invalid",
   FST_ERR_VALIDATION: "request-invalid",
   FST_ERR_BAD_URL: "request-invalid",
+  FST_ERR_MAX_PARAM_LENGTH: "request-invalid",
+  FST_STATIC_FORBIDDEN_PATH: "route-unknown",
   FST_ERR_ROUTE_MISSING_HANDLER: "route-unknown",
 };
 
