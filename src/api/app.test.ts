@@ -232,6 +232,19 @@ test("a track comes as JSON, GeoJSON and CSV, by format or by Accept, by id or b
   assert.equal(rest.body.trim().split("\r\n").length, 2);
 });
 
+test("the form that the Accept header prefers is given, and never one that it rules out", async () => {
+  for (const [accept, type] of [
+    ["text/csv;q=0.1, application/geo+json", /^application\/geo\+json/],
+    ["application/json;q=0.9, text/csv", /^text\/csv/],
+    ["application/geo+json;q=0, text/csv;q=0.5", /^text\/csv/],
+    ["text/csv;q=0", /^application\/json/],
+    ["text/html, */*;q=0.8", /^application\/json/],
+  ] as const) {
+    const { headers } = await api.get("/api/v1/subjects/Mia/track", accept);
+    assert.match(String(headers["content-type"]), type, accept);
+  }
+});
+
 test("a track longer than a page is streamed whole", async () => {
   const csv = await api.get("/api/v1/subjects/full/track?format=csv");
   assert.equal(csv.body.trim().split("\r\n").length, 10_001);

@@ -13,9 +13,17 @@ const formatOf: Readonly<Record<string, Format>> = {
   "text/csv": "csv",
 };
 
-/** The form that the query names, else the first in the Accept header that there is, else JSON. */
+/**
+ * The form that the query names, else the one that the Accept header prefers, the first where it does not care,
+ * else JSON.
+ */
 export function formatFor(asked: Format | undefined, accept: string | undefined): Format {
   if (asked) return asked;
-  const types = (accept ?? "").split(",").map((part) => part.split(";", 1)[0]?.trim().toLowerCase() ?? "");
-  return types.map((type) => formatOf[type]).find((format) => format !== undefined) ?? "json";
+  const wanted = (accept ?? "").split(",").flatMap((part) => {
+    const [type = "", ...parameters] = part.split(";").map((piece) => piece.trim().toLowerCase());
+    const format = formatOf[type];
+    const quality = Number(parameters.find((parameter) => parameter.startsWith("q="))?.slice(2) ?? 1);
+    return format && quality > 0 ? [{ format, quality }] : [];
+  });
+  return wanted.toSorted((a, b) => b.quality - a.quality)[0]?.format ?? "json";
 }
