@@ -61,6 +61,21 @@ test("one position, an array, a Feature and a collection are all taken", async (
   });
 });
 
+test("GeoJSON is taken under its own media type, and neither text nor a form is read as JSON", async () => {
+  const feature = {
+    type: "Feature",
+    geometry: { type: "Point", coordinates: [10, 1] },
+    properties: { device_id: "typed", timestamp: at(0) },
+  };
+  for (const url of ["/api/v1/positions", "/ingest/geojson"]) {
+    assert.equal((await api.post(url, feature, "application/geo+json")).statusCode, 200);
+    for (const type of ["text/plain", "application/x-www-form-urlencoded"]) {
+      const answer = await api.post(url, position("typed", 1), type);
+      assert.deepEqual([answer.statusCode, answer.json().code], [415, "media-type-unsupported"]);
+    }
+  }
+});
+
 test("a bad item is listed and the others are stored", async () => {
   const answer = await api.post("/api/v1/positions", [
     position("mixed", 0),
@@ -124,6 +139,7 @@ test("OsmAnd and Traccar Client are answered as they expect, in every form", asy
   const answers = [
     await api.get(`/ingest/osmand?id=phone&lat=1&lon=2&timestamp=${seconds}&speed=10&batt=50`),
     await api.post(`/ingest/osmand?id=phone&lat=1&lon=2&timestamp=${seconds + 1}`, "", form),
+    await api.post(`/ingest/osmand?id=phone&lat=1&lon=2&timestamp=${seconds + 1}`, ""),
     await api.post("/ingest/osmand", `id=phone&lat=1&lon=2&timestamp=${seconds + 2}&wifi=a&wifi=b`, form),
     await api.post("/ingest/osmand", {
       device_id: "phone",

@@ -30,7 +30,7 @@ export async function createApi({ config, pool, clock = Date.now }: ApiParts): P
     readiness: { database: () => ping(pool) },
   });
   for (const schema of [Position, FeatureCollection, Ingested, Subject]) app.addSchema(schema);
-  ingestRoutes(app, { positions: new PositionStore(pool), clock });
+  await ingestRoutes(app, { positions: new PositionStore(pool), clock });
   positionRoutes(app, { pool });
   subjectRoutes(app, { pool });
   systemRoutes(app, { controlSocket: join(config.PUGMARK_HOME, "control.sock") });

@@ -31,6 +31,7 @@ async function appWith(config: Config): Promise<App> {
   app.get("/change", { config: { changes: true, scope: "ingest", keyInQuery: true } }, async () => ({
     ok: true,
   }));
+  app.post("/bare", async () => ({}));
   app.get("/named/:name", async () => ({}));
   app.get("/teapot", async () => {
     throw new TeapotError("teapot", "short and stout", { retryAfterS: 7 });
@@ -165,7 +166,15 @@ test("what is too large, too long, not JSON or of another type is refused by nam
   const send = (type: string, payload: string) =>
     app.inject({ url: "/things", method: "POST", payload, headers: { ...own, "content-type": type } });
   assert.equal((await send("application/json", '{"lat":')).json().code, "request-invalid");
-  assert.equal((await send("application/xml", "<lat/>")).json().code, "media-type-unsupported");
+  for (const type of ["application/xml", "text/plain", "application/x-www-form-urlencoded"]) {
+    assert.equal((await send(type, '{"lat":1}')).json().code, "media-type-unsupported", type);
+  }
+  assert.equal((await send("application/json", "")).json().detail, "body must be object");
+});
+
+test("a route without a body minds no content type", async () => {
+  const headers = { ...own, "content-type": "application/json" };
+  assert.equal((await app.inject({ url: "/bare", method: "POST", headers })).statusCode, 200);
 });
 
 test("an expected failure is a problem with its code, its status and when to try again", async () => {

@@ -89,6 +89,12 @@ export async function createApp(options: AppOptions) {
   app.setValidatorCompiler(({ schema, httpPart }) =>
     (httpPart === "body" ? validators.body : validators.rest).compile(schema),
   );
+  app.removeContentTypeParser("text/plain");
+  const parseJson = app.getDefaultJsonParser("error", "error");
+  // Many clients name a type for every POST; where nothing follows it, there is no body.
+  app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) =>
+    body === "" ? done(null, undefined) : parseJson(request, String(body), done),
+  );
   app.decorateRequest("caller", "local");
   app.addSchema(Problem);
 

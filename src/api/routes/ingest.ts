@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import type { App } from "../../http/app.ts";
-import { problems } from "../../http/problem.ts";
+import { EdgeError, problems } from "../../http/problem.ts";
 import type { PositionStore } from "../../store/positions.ts";
 import {
   decodeOsmand,
@@ -20,15 +20,20 @@ export interface IngestParts {
 
 const bodyMaxBytes = 16 * 1024 * 1024;
 const itemsMax = 10_000;
+/** RFC 7946. */
+const geoJson = "application/geo+json";
 
 /** Where positions come in: many at once as JSON, and one at a time as phones send them. */
-export function ingestRoutes(app: App, parts: IngestParts): void {
-  jsonRoutes(app, parts);
-  osmandRoutes(app, parts);
+export async function ingestRoutes(app: App, parts: IngestParts): Promise<void> {
+  // Apart, because each takes media types that the other refuses.
+  await app.register(async (scope) => jsonRoutes(scope as unknown as App, parts));
+  await app.register(async (scope) => osmandRoutes(scope as unknown as App, parts));
 }
 
 function jsonRoutes(app: App, { positions, clock }: IngestParts): void {
+  app.addContentTypeParser(geoJson, { parseAs: "string" }, app.getDefaultJsonParser("error", "error"));
   const ingest = async (body: unknown) => {
+    if (body === undefined) throw new EdgeError("request-invalid", "The request has no body.");
     const items = itemsOf(body);
     if (!items) {
       throw new ApiError(
@@ -60,6 +65,7 @@ function jsonRoutes(app: App, { positions, clock }: IngestParts): void {
   } as const;
   const described = {
     tags: ["ingest"],
+    consumes: ["application/json", geoJson],
     response: { 200: ref(Ingested), ...problems(400, 413, 415, 503) },
   };
 
@@ -160,6 +166,8 @@ function osmandRoutes(app: App, { positions, clock }: IngestParts): void {
     { parseAs: "string" },
     (_request, body, done) => done(null, formOf(String(body))),
   );
+  // Plain text has no fields: what such a report says is in its query.
+  app.addContentTypeParser("text/plain", { parseAs: "string" }, (_request, _body, done) => done(null));
   const store = async (decoded: ReportedFix | Rejection | typeof nothingToStore) => {
     if (decoded === nothingToStore) return;
     if (isRejection(decoded)) throw new ApiError(decoded.code, `Not stored: ${decoded.detail}.`);
@@ -210,10 +218,9 @@ function osmandRoutes(app: App, { positions, clock }: IngestParts): void {
     },
     async (request, reply) => {
       const { body } = request as { body: unknown };
-      const isJson = /^application\/json\b/i.test(request.headers["content-type"] ?? "");
-      // A body of any other type that got this far is plain text, which has no fields.
-      const form = typeof body === "object" ? (body as Parameters | null) : {};
-      const parameters = { ...form, ...(request.query as Parameters) };
+      const isJson =
+        body !== undefined && /^application\/json\b/i.test(request.headers["content-type"] ?? "");
+      const parameters = { ...(body as Parameters | undefined), ...(request.query as Parameters) };
       await store(isJson ? decodeTraccarJson(body, clock()) : decodeOsmand(parameters, clock()));
       return reply.type("text/plain").send("" as never);
     },
