@@ -18,8 +18,10 @@ export function parseTime(text: string, withoutZone: "utc" | "invalid"): number 
     return Number.NaN;
   // 60 is a leap second and becomes the first of the next minute.
   if (Number(hour) > 23 || Number(minute) > 59 || Number(second ?? 0) > 60) return Number.NaN;
+  const offset = zoneMs(zone);
+  if (offset === undefined) return Number.NaN;
   const clock = (Number(hour) * 60 + Number(minute)) * 60_000 + Number(second ?? 0) * 1000 + ms;
-  return date + clock - zoneMs(zone);
+  return date + clock - offset;
 }
 
 /**
@@ -37,9 +39,12 @@ export function epochMs(value: number): number {
   return Math.floor(value < 2 ** 31 ? value * 1000 : value);
 }
 
-function zoneMs(zone: string | undefined): number {
+/** Undefined where there is no such zone. */
+function zoneMs(zone: string | undefined): number | undefined {
   if (zone === undefined || zone === "Z" || zone === "z") return 0;
   const digits = zone.replace(/[ :]/g, "");
-  const minutes = Number(digits.slice(1, 3)) * 60 + Number(digits.slice(3, 5));
+  const [hour, minute] = [Number(digits.slice(1, 3)), Number(digits.slice(3, 5))];
+  if (hour > 23 || minute > 59) return undefined;
+  const minutes = hour * 60 + minute;
   return (digits[0] === "-" ? -minutes : minutes) * 60_000;
 }
