@@ -145,4 +145,7 @@ test("Traccar Client 9 is read in metres per second, with -1 as unknown", () => 
   }
   assert.equal(codeOf(decodeTraccarJson({ location: { coords } }, now)), "device-missing");
   assert.equal(codeOf(decodeTraccarJson([1], now)), "item-invalid");
+  for (const location of [[{ timestamp, coords }], "1,2", { timestamp, coords: [37.4, -122] }]) {
+    assert.equal(codeOf(decodeTraccarJson({ device_id: "a", location }, now)), "item-invalid");
+  }
 });

@@ -69,8 +69,10 @@ export function decodeTraccarJson(
   if (!isObject(body)) return reject("item-invalid", "the body is not an object");
   const device = firstOf(body, ["device_id", "deviceId", "id"]);
   if (device === undefined) return reject("device-missing", "device_id is missing");
-  const location = isObject(body.location) ? body.location : {};
-  const coords = isObject(location.coords) ? location.coords : location;
+  const location = body.location ?? {};
+  if (!isObject(location)) return reject("item-invalid", "location is not an object");
+  const coords = location.coords ?? location;
+  if (!isObject(coords)) return reject("item-invalid", "coords is not an object");
   const lat = firstOf(coords, ["latitude"]);
   const lon = firstOf(coords, ["longitude"]);
   if (lat === undefined && lon === undefined) return nothingToStore;
