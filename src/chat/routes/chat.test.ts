@@ -106,6 +106,8 @@ test("Cache-Control decides whether an old answer will do, and whether the new o
   assert.equal(await cached("no-store"), "BYPASS");
   assert.equal(await cached(), "MISS");
   assert.equal(await cached("no-cache"), "BYPASS");
+  assert.equal(await cached("No-Cache"), "BYPASS");
+  assert.equal(await cached("max-age=0"), "BYPASS");
   assert.equal(await cached(), "HIT");
 });
 

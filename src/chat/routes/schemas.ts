@@ -24,15 +24,16 @@ export const CallHeaders = Type.Object({
   "cache-control": Type.Optional(
     Type.String({
       maxLength: 256,
-      description: "`no-cache`: ask the model anew; `no-store`: and do not keep the answer",
+      description: "`no-cache` or `max-age=0`: ask the model anew; `no-store`: and do not keep the answer",
     }),
   ),
 });
 
 /** What the request's Cache-Control asks for. */
-export function cachingOf(header: string | undefined): "use" | "fresh" | "none" {
-  if (header?.includes("no-store")) return "none";
-  return header?.includes("no-cache") ? "fresh" : "use";
+export function cachingOf(header = ""): "use" | "fresh" | "none" {
+  const directives = header.split(",").map((directive) => directive.trim().toLowerCase());
+  if (directives.includes("no-store")) return "none";
+  return directives.includes("no-cache") || directives.includes("max-age=0") ? "fresh" : "use";
 }
 
 export const Usage = Type.Object({
