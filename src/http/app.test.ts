@@ -172,6 +172,14 @@ test("what is too large, too long, not JSON or of another type is refused by nam
   assert.equal((await send("application/json", "")).json().detail, "body must be object");
 });
 
+test("a route's description has the refusals that any body can meet", async () => {
+  const { responses } = (await get("/openapi.json")).json().paths["/things"].post;
+  assert.deepEqual(
+    Object.keys(responses).filter((status) => status !== "200" && status !== "default"),
+    ["400", "401", "403", "413", "415"],
+  );
+});
+
 test("a route without a body minds no content type", async () => {
   const headers = { ...own, "content-type": "application/json" };
   assert.equal((await app.inject({ url: "/bare", method: "POST", headers })).statusCode, 200);

@@ -101,7 +101,8 @@ export async function createApp(options: AppOptions) {
   app.addHook("onRoute", (route) => {
     if (!route.schema) return;
     const isOpen = route.config?.scope === "open";
-    const responses = { ...problems(...(isOpen ? [403] : [401, 403])), ...(route.schema.response as object) };
+    const statuses = [...(isOpen ? [403] : [401, 403]), ...(route.schema.body ? [400, 413, 415] : [])];
+    const responses = { ...problems(...statuses), ...(route.schema.response as object) };
     // Failures are sent as finished text: serialisers for them would only cost time at each start (15 %).
     const isFailure = ([status]: [string, unknown]) => Number(status) >= 400;
     const failures = Object.fromEntries(Object.entries(responses).filter(isFailure));

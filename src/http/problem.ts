@@ -83,7 +83,8 @@ const meanings: Readonly<Record<number, string>> = {
 
 /**
  * Response schemas for the failures of a route, to be spread into its responses: statuses, or statuses with
- * what they mean there. What every route can answer (401, 403) need not be named.
+ * what they mean there. What every route can answer (401, 403; 400, 413 and 415 where it
+ * has a body) need not be named.
  */
 export function problems(
   ...answers: readonly (number | Readonly<Record<number, string>>)[]

@@ -7,6 +7,7 @@ export const callFailures: Readonly<Record<number, string>> = {
   403: "The key lacks the scope, or the request came from elsewhere",
   404: "There is no such thing, or no such model",
   413: "The request is too large",
+  415: "The request is not JSON",
   502: "LM Studio answered with an error, or broke off",
   503: "LM Studio or the database is away, or too much is under way",
   504: "LM Studio has gone quiet",
