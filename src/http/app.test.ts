@@ -163,13 +163,15 @@ test("null and text never become a number", async () => {
 test("what is too large, too long, not JSON or of another type is refused by name", async () => {
   assert.equal((await post({ lat: 1, note: "x".repeat(11) })).json().code, "request-invalid");
   assert.equal((await post({ lat: 1, note: "x".repeat(2 ** 20) })).json().code, "body-too-large");
-  const send = (type: string, payload: string) =>
+  const send = (type: string, payload: string | Buffer) =>
     app.inject({ url: "/things", method: "POST", payload, headers: { ...own, "content-type": type } });
   assert.equal((await send("application/json", '{"lat":')).json().code, "request-invalid");
   for (const type of ["application/xml", "text/plain", "application/x-www-form-urlencoded"]) {
     assert.equal((await send(type, '{"lat":1}')).json().code, "media-type-unsupported", type);
   }
   assert.equal((await send("application/json", "")).json().detail, "body must be object");
+  const latin1 = Buffer.from('{"lat":1,"note":"caf\xe9"}', "latin1");
+  assert.equal((await send("application/json", latin1)).json().detail, "The body is not UTF-8.");
 });
 
 test("a route's description has the refusals that any body can meet", async () => {

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { Socket } from "node:net";
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
@@ -90,11 +91,7 @@ export async function createApp(options: AppOptions) {
     (httpPart === "body" ? validators.body : validators.rest).compile(schema),
   );
   app.removeContentTypeParser("text/plain");
-  const parseJson = app.getDefaultJsonParser("error", "error");
-  // Many clients name a type for every POST; where nothing follows it, there is no body.
-  app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) =>
-    body === "" ? done(null, undefined) : parseJson(request, String(body), done),
-  );
+  parseAsJson(app, "application/json");
   app.decorateRequest("caller", "local");
   app.addSchema(Problem);
 
@@ -164,6 +161,18 @@ export async function createApp(options: AppOptions) {
   requestMetrics(app, options.name);
   healthRoutes(app, options.readiness);
   return app;
+}
+
+/** Has bodies of this media type read as JSON. */
+export function parseAsJson(app: Pick<App, "addContentTypeParser" | "getDefaultJsonParser">, type: string) {
+  const parse = app.getDefaultJsonParser("error", "error");
+  app.addContentTypeParser(type, { parseAs: "buffer" }, (request, body, done) => {
+    // Many clients name a type for every POST; where nothing follows it, there is no body.
+    if (body.length === 0) return done(null, undefined);
+    // Else what cannot be read would turn into U+FFFD, and two names into one.
+    if (!isUtf8(body as Buffer)) return done(new EdgeError("request-invalid", "The body is not UTF-8."));
+    parse(request, String(body), done);
+  });
 }
 
 /** Answers with the problem that the error stands for; what was not planned goes to the log whole. */

@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import type { App } from "../../http/app.ts";
+import { type App, parseAsJson } from "../../http/app.ts";
 import { EdgeError, problems } from "../../http/problem.ts";
 import type { PositionStore } from "../../store/positions.ts";
 import {
@@ -31,7 +31,7 @@ export async function ingestRoutes(app: App, parts: IngestParts): Promise<void> 
 }
 
 function jsonRoutes(app: App, { positions, clock }: IngestParts): void {
-  app.addContentTypeParser(geoJson, { parseAs: "string" }, app.getDefaultJsonParser("error", "error"));
+  parseAsJson(app, geoJson);
   const ingest = async (body: unknown) => {
     if (body === undefined) throw new EdgeError("request-invalid", "The request has no body.");
     const items = itemsOf(body);
