@@ -174,6 +174,12 @@ test("what is too large, too long, not JSON or of another type is refused by nam
   assert.equal((await send("application/json", latin1)).json().detail, "The body is not UTF-8.");
 });
 
+test("a compressed body is refused as such, and not as broken JSON", async () => {
+  const { statusCode, json } = await post({ lat: 1 }, { "content-encoding": "gzip" });
+  assert.deepEqual([statusCode, json().code], [415, "media-type-unsupported"]);
+  assert.equal((await post({ lat: 1 }, { "content-encoding": "identity" })).statusCode, 200);
+});
+
 test("a route's description has the refusals that any body can meet", async () => {
   const { responses } = (await get("/openapi.json")).json().paths["/things"].post;
   assert.deepEqual(

@@ -118,6 +118,10 @@ export async function createApp(options: AppOptions) {
     const isDocs = safe && request.routeOptions.url?.startsWith(docsPath);
     const scope = isDocs ? "open" : (route.scope ?? (safe ? "read" : "write"));
     if (scope !== "open") request.caller = checkKey(keyFrom(request), scope, ring);
+    const { "content-encoding": encoding = "identity" } = request.headers;
+    if (encoding.toLowerCase() !== "identity") {
+      throw new EdgeError("media-type-unsupported", "Bodies are taken as they are, not compressed.");
+    }
   });
 
   app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply, statusOf));
