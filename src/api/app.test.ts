@@ -291,6 +291,13 @@ test("the latest positions are one for each subject, in pages and in every form"
   assert.deepEqual(paged, all);
   const mia = all.find(({ subject }: { subject: string }) => subject === "Mia");
   assert.deepEqual([mia.device, mia.time, mia.species], ["collar", at(2), "Panthera tigris"]);
+  const csv: string[] = [];
+  for (let query: string | undefined = "?format=csv&limit=1"; query !== undefined; ) {
+    const page = await api.get(`/api/v1/positions/latest${query}`);
+    csv.push(...page.body.trim().split("\r\n").slice(1));
+    query = /^<(.*)>; rel="next"$/.exec(String(page.headers.link))?.[1];
+  }
+  assert.equal(csv.length, all.length);
   const geojson = (await api.get("/api/v1/positions/latest?format=geojson")).json();
   assert.equal(geojson.features.length, all.length);
 });

@@ -33,6 +33,12 @@ export function parseNameCursor(cursor: string | undefined): string | undefined 
   return text.slice(2);
 }
 
+/** RFC 8288: the same request for the page that follows. */
+export function nextLink(query: object, cursor: string): string {
+  const given = Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]);
+  return `<?${new URLSearchParams({ ...Object.fromEntries(given), cursor })}>; rel="next"`;
+}
+
 function encode(text: string): string {
   return Buffer.from(text).toString("base64url");
 }

@@ -6,7 +6,7 @@ import type { Pool } from "../../store/pool.ts";
 import { type LatestPosition, latestPositions, readDeviceTrack } from "../../store/tracks.ts";
 import type { Fix } from "../../tracking/fix.ts";
 import { ApiError } from "../api-error.ts";
-import { nameCursor, parseNameCursor, parseTrackCursor, trackCursor } from "../cursor.ts";
+import { nameCursor, nextLink, parseNameCursor, parseTrackCursor, trackCursor } from "../cursor.ts";
 import { type Format as Form, formatFor, mediaTypeOf } from "../negotiate.ts";
 import { csvHeader, featureCollection, fixCsv, fixFeature, fixJson, pageJson } from "../render.ts";
 import {
@@ -89,7 +89,8 @@ export function positionRoutes(app: App, { pool }: { readonly pool: Pool }): voi
         summary: "The last position of each subject, in order of name",
         description:
           "The last by the time of the fix, whenever it arrived. Subjects without a position are left out, and " +
-          "times more than ten minutes in the future do not count.",
+          "times more than ten minutes in the future do not count. Where another page follows, the header " +
+          '`Link: <…>; rel="next"` leads to it, in every form.',
         querystring: Type.Object({
           include_outliers: TrackRange.include_outliers,
           limit: Limit,
@@ -114,12 +115,14 @@ export function positionRoutes(app: App, { pool }: { readonly pool: Pool }): voi
         includeOutliers: query.include_outliers,
         limit,
       });
-      const next = found.length === limit ? found.at(-1)?.subject : undefined;
+      const last = found.length === limit ? found.at(-1)?.subject : undefined;
+      const next = last === undefined ? undefined : nameCursor(last);
+      if (next) reply.header("link", nextLink(query, next));
       const known = found.filter((latest): latest is Known => latest.fix !== null);
       return reply
         .type(mediaTypeOf[format])
         .header("vary", "accept")
-        .send(render[format](known, next && nameCursor(next)) as never);
+        .send(render[format](known, next) as never);
     },
   );
 }

@@ -8,7 +8,7 @@ import { findSubject, listSubjects, type Subject as StoredSubject } from "../../
 import { measureTrack, readSubjectTrack, type StoredFix, subjectTrackPages } from "../../store/tracks.ts";
 import { TrackMeter } from "../../tracking/track-summary.ts";
 import { ApiError } from "../api-error.ts";
-import { nameCursor, parseNameCursor, parseTrackCursor, trackCursor } from "../cursor.ts";
+import { nameCursor, nextLink, parseNameCursor, parseTrackCursor, trackCursor } from "../cursor.ts";
 import { type Format as Form, formatFor, mediaTypeOf } from "../negotiate.ts";
 import { csvHeader, featureCollection, fixCsv, fixFeature, fixJson, pageJson } from "../render.ts";
 import {
@@ -227,12 +227,6 @@ const pageOf = {
   geojson: (fixes) => featureCollection(fixes.map((fix) => fixFeature(fix))),
   csv: (fixes) => csvHeader() + fixes.map((fix) => fixCsv(fix)).join(""),
 } satisfies Record<Form, (fixes: readonly StoredFix[], nextCursor: string | undefined) => string>;
-
-/** RFC 8288: the same request for the page that follows. */
-function nextLink(query: object, cursor: string): string {
-  const given = Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]);
-  return `<?${new URLSearchParams({ ...Object.fromEntries(given), cursor })}>; rel="next"`;
-}
 
 async function* featuresOf(
   first: readonly StoredFix[],
