@@ -225,7 +225,9 @@ export function logProblem(
   { code, status }: { code: string; status: number },
 ): void {
   const fields = { method: request.method, route: request.routeOptions.url, code };
-  if (code === "internal") request.log.error({ ...fields, err: error }, "request failed");
+  const isBrokenOff = request.raw.destroyed && !request.raw.complete;
+  if (isBrokenOff) request.log.info(fields, "caller left before the request was whole");
+  else if (code === "internal") request.log.error({ ...fields, err: error }, "request failed");
   else if (status >= 500) request.log.warn({ ...fields, err: error }, "request refused");
   else request.log.info(fields, "request refused");
 }
