@@ -59,6 +59,21 @@ test("every wrong value is named at once, with what is allowed", () => {
   assert.match(lines[2] ?? "", /^LOG_LEVEL="loud" .*debug/);
 });
 
+test("a contradiction is named beside the wrong values, not after them", () => {
+  const lines = linesOf({ LOG_LEVEL: "loud", HOST: "0.0.0.0", API_PORT: "5000", CHAT_PORT: "x" });
+  assert.deepEqual(lines.map((line) => line.split("=")[0]).sort(), [
+    "API_PORT",
+    "CHAT_PORT",
+    "HOST",
+    "LOG_LEVEL",
+  ]);
+});
+
+test(".env may begin with a byte order mark; one that cannot be read is named", () => {
+  assert.equal(loadConfig({}, dotEnv("\uFEFFAPI_PORT=9001\r\n")).config.API_PORT, 9001);
+  assert.match(linesOf({}, folder)[0] ?? "", /cannot be read: EISDIR/);
+});
+
 test("a misspelt variable is refused and the right name offered", () => {
   assert.match(linesOf({ PUGMARK_API_KEY: "x" })[0] ?? "", /is PUGMARK_API_KEYS meant\?/);
   assert.match(linesOf({}, dotEnv("CACHE_TLT=1\n"))[0] ?? "", /is CACHE_TTL meant\?/);

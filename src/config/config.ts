@@ -44,7 +44,7 @@ export function loadConfig(
   environment: NodeJS.ProcessEnv = process.env,
   envFile = join(projectRoot, ".env"),
 ): LoadedConfig {
-  const file: NodeJS.ProcessEnv = existsSync(envFile) ? parseEnv(readFileSync(envFile, "utf8")) : {};
+  const file = readEnvFile(envFile);
   const problems = unknownNames(environment, file);
   const values: Record<string, unknown> = {};
   const sources: Record<string, Source> = {};
@@ -63,13 +63,22 @@ export function loadConfig(
   }
 
   const config = values as unknown as Config;
-  if (problems.length === 0) problems.push(...contradictions(config));
+  problems.push(...contradictions(config));
   if (problems.length > 0) throw new ConfigError(problems);
   const base = sources.PUGMARK_HOME === "environment" ? process.cwd() : projectRoot;
   return {
     config: { ...config, PUGMARK_HOME: resolve(base, config.PUGMARK_HOME) },
     sources: sources as Record<VariableName, Source>,
   };
+}
+
+function readEnvFile(path: string): NodeJS.ProcessEnv {
+  if (!existsSync(path)) return {};
+  try {
+    return parseEnv(readFileSync(path, "utf8").replace(/^\uFEFF/, "")); // some editors begin with that mark
+  } catch (error) {
+    throw new ConfigError([`${path} cannot be read: ${error instanceof Error ? error.message : error}`]);
+  }
 }
 
 /** The settings as text, in the order of the table, secrets masked: what `pugmark config` prints. */
@@ -121,18 +130,21 @@ function unknownNames(environment: NodeJS.ProcessEnv, file: NodeJS.ProcessEnv): 
     });
 }
 
-function contradictions(config: Config): string[] {
+/** Judges what could be read; a value that could not has its own line. */
+function contradictions(config: Partial<Config>): string[] {
   const problems: string[] = [];
-  if (!isLoopback(config.HOST) && !config.PUGMARK_API_KEYS) {
+  if (config.HOST !== undefined && !isLoopback(config.HOST) && !config.PUGMARK_API_KEYS) {
     problems.push(
       `HOST=${JSON.stringify(config.HOST)} is not allowed: any address but loopback needs PUGMARK_API_KEYS`,
     );
   }
   const ports = new Map<number, string>();
   for (const name of ["PORT", "API_PORT", "CHAT_PORT", "DATABASE_PORT"] as const) {
-    const other = ports.get(config[name]);
-    if (other) problems.push(`${name}=${config[name]} is not allowed: ${other} has that port already`);
-    ports.set(config[name], name);
+    const port = config[name];
+    if (port === undefined) continue;
+    const other = ports.get(port);
+    if (other) problems.push(`${name}=${port} is not allowed: ${other} has that port already`);
+    ports.set(port, name);
   }
   return problems;
 }
