@@ -171,11 +171,17 @@ function oneOfShells(text: string): Shell {
   return shell;
 }
 
+/** What the machine or its files are to blame for says so in its message; a stack would only hide that. */
+function isForPeople(error: unknown): error is Error {
+  return error instanceof Error && ("syscall" in error || ("fatal" in error && error.fatal === true));
+}
+
 try {
   await program().parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
   else if (error instanceof ConfigError) process.exitCode = fail(error.lines, 2);
-  else if (error instanceof ProcessManagerError) process.exitCode = fail([error.message], 1);
+  else if (error instanceof ProcessManagerError || isForPeople(error))
+    process.exitCode = fail([error.message], 1);
   else throw error;
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { originOf } from "../config/address.ts";
 import { type Config, projectRoot } from "../config/config.ts";
@@ -10,12 +10,18 @@ import {
   defineService,
   type ServiceDefinition,
 } from "../process-manager/definition.ts";
+import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import { type EmbeddedPostgres, embeddedPostgres } from "../store/embedded-postgres.ts";
 import { migrate } from "../store/migrate.ts";
 import { openPool, ping } from "../store/pool.ts";
+import { secretFile } from "../store/secret-file.ts";
 
-/** Everything that a station consists of: what the manager runs, and what it only watches. */
+/**
+ * Everything that a station consists of: what the manager runs, and what it only watches. Makes the home.
+ * Throws `home-unusable` or an `EmbeddedPostgresError`.
+ */
 export function stationDefinitions(config: Config): Definition[] {
+  makeHome(config);
   const embedded = config.DATABASE_URL
     ? undefined
     : embeddedPostgres({ folder: join(config.PUGMARK_HOME, "database"), port: config.DATABASE_PORT });
@@ -169,13 +175,31 @@ async function answersSql(url: string): Promise<void> {
 }
 
 /** The key by which the station's own programs know each other; made once, readable by its owner alone. */
-export function internalKey(config: Config): string {
-  const file = join(config.PUGMARK_HOME, "internal.key");
-  if (!existsSync(file)) {
-    mkdirSync(config.PUGMARK_HOME, { recursive: true, mode: 0o700 });
-    writeFileSync(file, randomBytes(32).toString("base64url"), { mode: 0o600, flag: "wx" });
+export function internalKey({ PUGMARK_HOME }: Config): string {
+  const file = join(PUGMARK_HOME, "internal.key");
+  try {
+    return secretFile(file, () => randomBytes(32).toString("base64url"));
+  } catch (cause) {
+    throw homeUnusable(PUGMARK_HOME, cause);
   }
-  return readFileSync(file, "utf8");
+}
+
+/** Made before anything is planned in it: whether Postgres's user gets to its files depends on every folder above. */
+function makeHome({ PUGMARK_HOME }: Config): void {
+  // As root, Postgres's other user has to pass through, and sees nothing there.
+  const mode = process.getuid?.() === 0 ? 0o711 : 0o700;
+  try {
+    mkdirSync(PUGMARK_HOME, { recursive: true, mode });
+    accessSync(PUGMARK_HOME, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    throw homeUnusable(PUGMARK_HOME, cause);
+  }
+}
+
+function homeUnusable(home: string, cause: unknown): ProcessManagerError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const message = `${home} cannot be used as a home (${why}): set PUGMARK_HOME to a folder of your own`;
+  return new ProcessManagerError("home-unusable", message, { cause });
 }
 
 const migrations = join(projectRoot, "supabase", "migrations");

@@ -17,6 +17,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
+import { secretFile } from "./secret-file.ts";
 
 const run = promisify(execFile);
 const databaseName = "pugmark";
@@ -26,6 +27,12 @@ type Command = [string, ...string[]];
 type Launch = { readonly command: Command; readonly user?: User };
 type User = { readonly uid: number; readonly gid: number };
 type Role = "owner" | "pugmark_app" | "pugmark_reader";
+
+/** What only a person can mend: trying again does not help. The message says what to do. */
+export class EmbeddedPostgresError extends Error {
+  override readonly name = "EmbeddedPostgresError";
+  readonly fatal = true;
+}
 
 /** A Postgres whose programs come from npm and whose files are in one folder. */
 export interface EmbeddedPostgres {
@@ -53,13 +60,16 @@ export interface EmbeddedPostgresOptions {
   readonly settings?: readonly string[];
 }
 
-/** Plans an embedded Postgres; nothing is started or written before `prepare`. */
+/**
+ * Plans an embedded Postgres; nothing is started or written before `prepare`, but the passwords as soon as a URL is
+ * asked for. It and its functions throw `EmbeddedPostgresError`.
+ */
 export function embeddedPostgres({ folder, port, settings = [] }: EmbeddedPostgresOptions): EmbeddedPostgres {
   const programs = programFolder();
   const data = join(folder, "data");
   const user = unprivilegedUser();
   const launch = (...command: Command) => asUser(command, user, [programs, folder]);
-  const passwords = () => readPasswords(join(folder, "passwords.json"));
+  const passwords = () => readPasswords(folder);
   const url = (role: Role, database = databaseName) =>
     `postgres://${role === "owner" ? ownerName : role}:${passwords()[role]}@127.0.0.1:${port}/${database}`;
 
@@ -67,7 +77,8 @@ export function embeddedPostgres({ folder, port, settings = [] }: EmbeddedPostgr
     ...launch(join(programs, "postgres"), "-D", data, ...flags(port, settings)),
     prepare: async (signal, environment = {}) => {
       makeFolder(folder, user);
-      if (!existsSync(data))
+      if (existsSync(data)) assertUsable(data);
+      else
         await initialise({ folder, launch, password: passwords().owner, owner: user, environment, signal });
     },
     check: () =>
@@ -130,9 +141,7 @@ async function initialise(parts: Initialisation): Promise<void> {
     const [program, ...args] = command;
     await run(program, args, { ...user, ...(signal ? { signal } : {}), cwd: folder, env: environment }).catch(
       (cause: Error & { stderr?: string }) => {
-        throw new Error(`initdb failed: ${(cause.stderr ?? cause.message).trim().split("\n").at(-1)}`, {
-          cause,
-        });
+        throw new Error(`initdb failed: ${complaintOf(cause.stderr || cause.message)}`, { cause });
       },
     );
     renameSync(unfinished, join(folder, "data"));
@@ -141,14 +150,63 @@ async function initialise(parts: Initialisation): Promise<void> {
   }
 }
 
-/** The generated passwords, made on first use. Readable by the station's owner alone. */
-function readPasswords(file: string): Record<Role, string> {
-  if (!existsSync(file)) {
-    const [owner, app, reader] = [1, 2, 3].map(() => randomBytes(24).toString("base64url"));
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(file, JSON.stringify({ owner, pugmark_app: app, pugmark_reader: reader }), { mode: 0o600 });
+/** What initdb complains of; its last line only says that it tidies up. */
+function complaintOf(output: string): string | undefined {
+  const lines = output.trim().split("\n");
+  return lines.find((line) => /\b(FATAL|PANIC|error|could not)\b/.test(line)) ?? lines.at(-1);
+}
+
+/** Another major version refuses the files, again and again, and says it only in its log. */
+function assertUsable(data: string): void {
+  const file = join(data, "PG_VERSION");
+  const version = existsSync(file) ? readFileSync(file, "utf8").trim() : undefined;
+  const advice =
+    "move it elsewhere for a new, empty one, or set DATABASE_URL to a Postgres that has your data";
+  if (version === undefined) throw new EmbeddedPostgresError(`${data} is not a Postgres database: ${advice}`);
+  if (version !== majorVersion()) {
+    throw new EmbeddedPostgresError(
+      `${data} is a database of Postgres ${version}, and this is Postgres ${majorVersion()}: ${advice}`,
+    );
   }
-  return JSON.parse(readFileSync(file, "utf8"));
+}
+
+function majorVersion(): string {
+  const description = readFileSync(join(programFolder(), "..", "..", "package.json"), "utf8");
+  const { version } = JSON.parse(description) as { version: string };
+  return version.split(".")[0] ?? version;
+}
+
+/** The generated passwords, made on first use. Readable by the station's owner alone. */
+function readPasswords(folder: string): Record<Role, string> {
+  const file = join(folder, "passwords.json");
+  const text = secretFile(file, () => {
+    if (existsSync(join(folder, "data"))) throw lost(file, "is gone");
+    const [owner, app, reader] = [1, 2, 3].map(() => randomBytes(24).toString("base64url"));
+    return JSON.stringify({ owner, pugmark_app: app, pugmark_reader: reader });
+  });
+  const passwords = parsed(text);
+  if (!isPasswords(passwords)) throw lost(file, "is damaged");
+  return passwords;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isPasswords(value: unknown): value is Record<Role, string> {
+  if (typeof value !== "object" || value === null) return false;
+  const given = new Map<string, unknown>(Object.entries(value));
+  return ["owner", "pugmark_app", "pugmark_reader"].every((role) => typeof given.get(role) === "string");
+}
+
+function lost(file: string, how: string): EmbeddedPostgresError {
+  return new EmbeddedPostgresError(
+    `${file} ${how}, and the database beside it opens with its passwords alone: bring it back from a backup, or move ${dirname(file)} elsewhere for a new, empty database`,
+  );
 }
 
 function makeFolder(folder: string, user: User | undefined): void {
@@ -165,7 +223,7 @@ function programFolder(): string {
   try {
     return join(dirname(createRequire(import.meta.url).resolve(name)), "..", "native", "bin");
   } catch (cause) {
-    throw new Error(
+    throw new EmbeddedPostgresError(
       `no embedded Postgres for ${platform} on ${process.arch}: set DATABASE_URL to a Postgres 15 or newer`,
       { cause },
     );
@@ -181,7 +239,7 @@ function unprivilegedUser(): User | undefined {
   const found = users.find(([name]) => name === "postgres") ?? users.find(([name]) => name === "nobody");
   const [, , uid, gid] = found ?? [];
   if (!uid || !gid)
-    throw new Error(
+    throw new EmbeddedPostgresError(
       "Postgres cannot run as root, and this machine has no user postgres or nobody: run as another user",
     );
   return { uid: Number(uid), gid: Number(gid) };
@@ -197,7 +255,7 @@ function asUser(command: Command, user: User | undefined, paths: readonly string
   if (closed === undefined) return { command, user };
   const setpriv = ["/usr/bin/setpriv", "/bin/setpriv"].find(isExecutable);
   if (!setpriv) {
-    throw new Error(
+    throw new EmbeddedPostgresError(
       `Postgres runs as uid ${user.uid} where we are root, and ${closed} is closed to it: chmod o+x ${closed}, or run as another user`,
     );
   }
