@@ -31,6 +31,18 @@ test("the gate lets a line without end through in pieces, so that its memory is 
   assert.ok(rest <= 66_000, String(rest));
 });
 
+test("a log whose folder was deleted begins anew", async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, "logs", "x.log");
+  const log = new LogFile(path);
+  log.append(Buffer.from("before\n"), log);
+  await log.flushed();
+  await rm(join(folder, "logs"), { recursive: true });
+  log.append(Buffer.from("after\n"), log);
+  await log.close();
+  assert.equal(await readFile(path, "utf8"), "after\n");
+});
+
 test("a line longer than a whole file stays in one piece", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
   const log = new LogFile(path, { maxBytes: 10, files: 3 });

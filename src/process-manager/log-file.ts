@@ -161,7 +161,10 @@ export class LogFile {
   }
 
   async #openFile(): Promise<void> {
-    if (this.#file) return;
+    if (this.#file && (await this.#file.stat()).nlink > 0) return;
+    await this.#file?.close(); // somebody deleted it: what we write would be nowhere
+    this.#file = null;
+    this.#isFileLineOpen = false;
     await mkdir(dirname(this.path), { recursive: true, mode: 0o700 });
     const file = await open(this.path, "a+", 0o600);
     const { size } = await file.stat();
