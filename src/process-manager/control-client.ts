@@ -2,6 +2,7 @@ import { once } from "node:events";
 import http, { type IncomingMessage } from "node:http";
 import type { LogQuery } from "./control-server.ts";
 import { openSocketAddress } from "./control-socket.ts";
+import { currentHolder } from "./home-lock.ts";
 import { ProcessManagerError, type ProcessManagerErrorCode, systemCodeOf } from "./process-manager-error.ts";
 import type { LogLine } from "./service-log.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
@@ -87,9 +88,20 @@ export class ControlClient {
       return response;
     } catch (error) {
       if (["ENOENT", "ECONNREFUSED", "ENOTDIR"].includes(systemCodeOf(error)))
-        throw new ProcessManagerError("not-running", `no manager runs in ${this.#home}`, { cause: error });
+        throw await this.#unreachable(error);
       throw error;
     }
+  }
+
+  async #unreachable(cause: unknown): Promise<ProcessManagerError> {
+    const holder = await currentHolder(this.#home);
+    if (!holder) return new ProcessManagerError("not-running", `no manager runs in ${this.#home}`, { cause });
+    const why = "it is just starting or stopping, or its control socket was deleted";
+    return new ProcessManagerError(
+      "control-failed",
+      `${this.#home} is managed by pid ${holder.pid}, which cannot be reached: ${why}; kill ${holder.pid} stops it`,
+      { cause },
+    );
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmod, mkdir, stat } from "node:fs/promises";
+import { chmod, mkdir, rm, stat } from "node:fs/promises";
 import http from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -41,6 +41,16 @@ test("services are listed, started, restarted and stopped over the control socke
   assert.notEqual(restarted.pid, started.pid);
   assert.equal((await client.stop("api")).state, "stopped");
   assert.equal((await client.start("redis")).kind, "external");
+});
+
+test("a manager whose control socket was deleted is not said to be absent", async (t) => {
+  const fixture = await Fixture.create(t);
+  await fixture.open([api]);
+  await rm(controlSocketPath(fixture.home));
+  await assert.rejects(new ControlClient(fixture.home).services(), {
+    code: "control-failed",
+    message: new RegExp(`managed by pid ${process.pid}, which cannot be reached`),
+  });
 });
 
 test("what cannot be done is answered with its code and its reason", async (t) => {
