@@ -3,7 +3,7 @@ import { pipeline } from "node:stream";
 import { parse } from "csv-parse";
 import { GpxDecoder } from "../tracking/decoders/gpx.ts";
 import { movebankRows, type withoutCoordinates } from "../tracking/decoders/movebank-csv.ts";
-import type { Rejection, ReportedFix } from "../tracking/fix.ts";
+import { type Rejection, type ReportedFix, reject } from "../tracking/fix.ts";
 
 export type ImportFormat = "movebank" | "gpx";
 
@@ -49,11 +49,16 @@ async function* movebankFile(file: ReadStream, options: RowOptions): AsyncGenera
   // What goes wrong with either shows in the loop below.
   pipeline(file, records, () => {});
   let decode: ReturnType<typeof movebankRows>;
+  let columns = 0;
   for await (const { record, info } of records as AsyncIterable<CsvRecord>) {
     if (decode) {
-      yield { line: info.lines, result: decode(record, Date.now()) };
+      // A file that was cut off ends in the middle of a row, perhaps of a number: half a latitude is a wrong one.
+      const isWhole = record.length >= columns;
+      const result = isWhole ? decode(record, Date.now()) : shortRow(record.length, columns);
+      yield { line: info.lines, result };
       continue;
     }
+    columns = record.length;
     decode = movebankRows(record, options);
     if (!decode) {
       throw new FileError(
@@ -63,6 +68,10 @@ async function* movebankFile(file: ReadStream, options: RowOptions): AsyncGenera
     }
   }
   if (!decode) throw new FileError("the file is empty");
+}
+
+function shortRow(length: number, columns: number): Rejection {
+  return reject("item-invalid", `has ${length} of ${columns} columns: the row is cut off`);
 }
 
 interface CsvRecord {

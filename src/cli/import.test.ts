@@ -241,3 +241,23 @@ function seeded(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }
+
+test("a row that a cut-off file ends in is refused with its line, and no half of a number stored", async () => {
+  const [header = "", row = ""] = readFileSync(birds, "utf8").split("\n");
+  const cut = row.split(",").slice(0, 5).join(",").slice(0, -3); // in the middle of the latitude
+  const { code, out } = await run(write("cut.csv", `${header}\n${cut}`), { json: true });
+  assert.equal(code, 1);
+  const { stored, duplicates, rejected } = JSON.parse(out);
+  assert.deepEqual([stored, duplicates], [0, 0]);
+  assert.deepEqual([rejected[0].line, rejected[0].code], [2, "item-invalid"]);
+});
+
+test("what a broken GPX file has before it breaks off is stored", async () => {
+  const whole = readFileSync(join(data, "bus-304-limerick.gpx"), "utf8");
+  const { code, out, err } = await run(write("broken.gpx", whole.slice(0, 5_000)), { json: true });
+  assert.equal(code, 1);
+  assert.match(err, /not all of it was read/);
+  const { read, stored } = JSON.parse(out);
+  assert.ok(read > 0);
+  assert.equal(stored, read);
+});

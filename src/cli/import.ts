@@ -145,22 +145,28 @@ class Import {
   async *#batches(rows: AsyncIterable<ImportRow>): AsyncGenerator<Batch> {
     let batch: Batch = { items: [], lines: [] };
     let bytes = 0;
-    for await (const { line, result } of rows) {
-      this.read += 1;
-      if (result === withoutCoordinates) this.withoutCoordinates += 1;
-      else if (isRejection(result)) this.#refuse({ line, code: result.code, detail: result.detail });
-      else {
-        const item = this.#take(result);
-        batch.items.push(item);
-        batch.lines.push(line);
-        bytes += item.length;
+    let broken: unknown;
+    try {
+      for await (const { line, result } of rows) {
+        this.read += 1;
+        if (result === withoutCoordinates) this.withoutCoordinates += 1;
+        else if (isRejection(result)) this.#refuse({ line, code: result.code, detail: result.detail });
+        else {
+          const item = this.#take(result);
+          batch.items.push(item);
+          batch.lines.push(line);
+          bytes += item.length;
+        }
+        if (batch.items.length < rowsPerBatch && bytes < bytesPerBatch) continue;
+        yield batch;
+        batch = { items: [], lines: [] };
+        bytes = 0;
       }
-      if (batch.items.length < rowsPerBatch && bytes < bytesPerBatch) continue;
-      yield batch;
-      batch = { items: [], lines: [] };
-      bytes = 0;
+    } catch (error) {
+      broken = error; // what came before it is good, and goes in first
     }
     if (batch.items.length > 0) yield batch;
+    if (broken) throw broken;
   }
 
   #take(fix: ReportedFix): string {
