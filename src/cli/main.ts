@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { ConfigError, describeConfig, type LoadedConfig, loadConfig } from "../config/config.ts";
+import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot } from "../config/config.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import { completionScript, type Shell, shells } from "./completion.ts";
 import { fail } from "./failure.ts";
@@ -11,6 +13,7 @@ const serviceNames = "database, chat, agent, api";
 function program(): Command {
   const pugmark = new Command("pugmark")
     .description("A private, local-first tracking station: positions in, answers out.")
+    .version(version(), "-V, --version", "the version, and the Node it runs on")
     .showHelpAfterError("(add --help for the usage, with examples)")
     .showSuggestionAfterError()
     .exitOverride();
@@ -154,6 +157,11 @@ function program(): Command {
 /** The settings; wrong ones end the program with a line each and exit code 2. */
 function settings(): LoadedConfig {
   return loadConfig();
+}
+
+function version(): string {
+  const description = readFileSync(join(projectRoot, "package.json"), "utf8");
+  return `${(JSON.parse(description) as { version: string }).version} (Node ${process.versions.node})`;
 }
 
 function examples(...lines: readonly string[]): string {
