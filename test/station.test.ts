@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import pg from "pg";
+import { Pool } from "undici";
 import { startLmStudio } from "./lm-studio/lm-studio.ts";
 import { respond } from "./lm-studio/scripts/distance.ts";
 import { startTestPostgres } from "./support/postgres.ts";
@@ -46,6 +47,34 @@ test("a station of API and agent alone brings what they need", async () => {
   assert.equal(states.chat, "ready");
   assert.equal(states.agent, "ready");
   assert.equal(states.api, "ready");
+});
+
+test("a rolling restart fails no request, on new connections and on kept ones", async () => {
+  await using station = await testStation();
+  await station.start("api");
+  const stop = new AbortController();
+  let answered = 0;
+  const load = [1, 0].map(async (pipelining) => {
+    // Undici keeps a connection with pipelining 1, and makes one for each request with 0.
+    const pool = new Pool(station.api, { connections: 4, pipelining });
+    const clients = [1, 2, 3, 4].map(async () => {
+      while (!stop.signal.aborted) {
+        const { statusCode, body } = await pool.request({ method: "GET", path: "/livez" });
+        await body.dump();
+        assert.equal(statusCode, 200);
+        answered += 1;
+      }
+    });
+    await Promise.all(clients);
+    await pool.close();
+  });
+  for (let restarts = 0; restarts < 3; restarts += 1) {
+    const { exitCode, stderr } = await station.pugmark("restart", "api");
+    assert.equal(exitCode, 0, stderr);
+  }
+  stop.abort();
+  await Promise.all(load);
+  assert.ok(answered > 100, String(answered));
 });
 
 test("a station works on somebody else's Postgres, and shows its password nowhere", async () => {
