@@ -167,12 +167,17 @@ test("only the owner may open the home and its socket", async (t) => {
   assert.equal((await stat(join(fixture.home, "logs"))).mode & 0o777, 0o700);
 });
 
-test("a home that others may pass through stays so, and is closed to them otherwise", async (t) => {
+test("a folder that was there before keeps its mode, and what is put into it is closed to others", async (t) => {
   const fixture = await Fixture.create(t);
   await mkdir(fixture.home);
-  await chmod(fixture.home, 0o755);
-  await fixture.open([api]);
-  assert.equal((await stat(fixture.home)).mode & 0o777, 0o711);
+  await chmod(fixture.home, 0o1777);
+  const manager = await fixture.open([api]);
+  await manager.startAndWait("api");
+  const modeOf = async (path: string) => (await stat(path)).mode & 0o7777;
+  assert.equal(await modeOf(fixture.home), 0o1777);
+  assert.equal(await modeOf(controlSocketPath(fixture.home)), 0o600);
+  assert.equal(await modeOf(join(fixture.home, "logs")), 0o700);
+  assert.equal(await modeOf(join(fixture.home, "lock")), 0o700);
 });
 
 test("a home with a very long path works too", async (t) => {

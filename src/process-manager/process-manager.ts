@@ -1,5 +1,5 @@
 import { EventEmitter, once } from "node:events";
-import { chmod, mkdir, stat } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type Controllable, ControlServer, type LogQuery } from "./control-server.ts";
 import {
@@ -88,9 +88,8 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     validateDefinitions(options.definitions);
     const home = resolve(options.home);
     try {
+      // A folder that was there keeps its mode, for it may be anybody's; what is put into it is closed to others.
       await mkdir(home, { recursive: true, mode: 0o700 });
-      // Others may be let pass through (a service can run as another user), never read or write.
-      await chmod(home, (await stat(home)).mode & 0o711);
     } catch (error) {
       throw new ProcessManagerError("home-unusable", `${home} cannot be used as a home`, { cause: error });
     }

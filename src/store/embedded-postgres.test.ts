@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -37,6 +46,15 @@ test("lost or damaged passwords are named, and never made anew beside a database
   mkdirSync(join(folder, "data"));
   assert.throws(() => url("owner"), { message: /passwords\.json is gone/ });
   assert.deepEqual(readdirSync(folder), ["data"]);
+});
+
+test("the folder above the database's keeps every bit of its mode", async (t) => {
+  const above = temporaryFolder(t);
+  chmodSync(above, 0o1777);
+  const postgres = embeddedPostgres({ folder: join(above, "database"), port: 1 });
+  mkdirSync(join(above, "database", "data"), { recursive: true });
+  await assert.rejects(postgres.prepare(), EmbeddedPostgresError);
+  assert.equal(statSync(above).mode & 0o7777, 0o1777);
 });
 
 test("of two who make a secret at once, both read the one that was first", (t) => {

@@ -213,8 +213,10 @@ function makeFolder(folder: string, user: User | undefined): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (!user) return;
   chownSync(folder, user.uid, user.gid);
-  // The folder above is the station's own; the other user has to pass through it, and sees nothing there.
-  chmodSync(dirname(folder), 0o711);
+  // The other user has to pass through the folder above. Nothing more is given, and nothing is ever taken away.
+  const above = dirname(folder);
+  const mode = statSync(above).mode & 0o7777;
+  if ((mode & 0o001) === 0) chmodSync(above, mode | 0o001);
 }
 
 function programFolder(): string {
