@@ -106,14 +106,12 @@ function server(config: Config, { name, description, port, env, calls }: Server)
     description,
     command: [process.execPath, join(projectRoot, "src", name, "main.ts")],
     cwd: projectRoot,
-    env: { ...env, [port]: String(config[port]) },
+    // PORT is the agent's, whoever reads it.
+    env: { ...env, PORT: String(config.PORT), [port]: String(config[port]) },
     listen: { ...address, hold: true },
     portHint: port,
     // A server that only calls another one may start beside it: it says so itself while the other is away.
-    dependsOn: [
-      { name: "database", state: "ready" },
-      ...(calls ? [{ name: calls, state: "started" } as const] : []),
-    ],
+    dependsOn: { database: "ready", ...(calls ? { [calls]: "started" as const } : {}) },
     readiness: { kind: "notify", watch: { kind: "http", url: `${base}/readyz`, timeoutMs: 3_000 } },
     liveness: { kind: "http", url: `${base}/livez`, periodMs: 1_000, timeoutMs: 1_000, failureThreshold: 3 },
     stop: { timeoutMs: 10_000 },

@@ -1,17 +1,20 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { ExternalDefinition } from "./definition.ts";
+import type { ProbeContext } from "./exec-probe.ts";
 import { askProbe, watchProbe } from "./probe.ts";
 import { messageOf } from "./process-manager-error.ts";
+import type { ResolvedExternal } from "./resolve-definitions.ts";
 import type { ServiceStatus } from "./service-status.ts";
 
 /** Something that others run: only watched. It is `ready`, or `unhealthy` while it is away. */
 export class ExternalService {
-  readonly #definition: ExternalDefinition;
+  readonly #definition: ResolvedExternal;
+  readonly #context: ProbeContext;
   readonly #status: ServiceStatus;
   #watch: { readonly stop: AbortController; readonly done: Promise<void> } | null = null;
 
-  constructor(definition: ExternalDefinition, status: ServiceStatus) {
+  constructor(definition: ResolvedExternal, context: ProbeContext, status: ServiceStatus) {
     this.#definition = definition;
+    this.#context = context;
     this.#status = status;
   }
 
@@ -37,7 +40,7 @@ export class ExternalService {
     this.#status.move("probe-passed", "answers");
     const onGood = (): boolean => this.#status.move("probe-passed", "answers again");
     const onBad = (reason: string): void => this.#tellAway(reason);
-    await watchProbe(probe, true, { onGood, onBad }, signal);
+    await watchProbe(probe, this.#context, true, { onGood, onBad }, signal);
   }
 
   async #untilFirstReady(signal: AbortSignal): Promise<void> {
@@ -45,7 +48,7 @@ export class ExternalService {
     await delay(probe.initialDelayMs ?? 0, undefined, { signal });
     for (;;) {
       try {
-        await askProbe(probe, signal);
+        await askProbe(probe, this.#context, signal);
         await afterReady?.(signal);
         return;
       } catch (error) {

@@ -3,8 +3,10 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import type { ServiceDefinition, StopPolicy } from "./definition.ts";
+import type { Readiness, StopPolicy } from "./definition.ts";
+import type { ProbeContext } from "./exec-probe.ts";
 import type { Guard } from "./guard.ts";
+import { assertRunnable, withListenPid } from "./launch.ts";
 import {
   descendantsOf,
   isGroupAlive,
@@ -13,18 +15,17 @@ import {
   signalGroup,
   signalProcess,
 } from "./processes.ts";
+import type { ResolvedService } from "./resolve-definitions.ts";
 import type { ServiceLog } from "./service-log.ts";
 import type { Exit } from "./service-status.ts";
 
 /** What a process is started with, beside its definition. */
 export interface LifeParts {
-  readonly definition: ServiceDefinition;
-  readonly env: Readonly<Record<string, string>>;
+  readonly definition: ResolvedService;
+  /** The manager's base environment; the definition's own is added to it. */
+  readonly baseEnv: Readonly<Record<string, string>>;
   /** The held socket's descriptor, or null. */
   readonly socketFd: number | null;
-  /** Whether the process is given a `NOTIFY_FD`. */
-  readonly notifies: boolean;
-  readonly stopSignal: NodeJS.Signals;
   readonly mark: string;
   readonly guard: Guard;
   readonly log: ServiceLog;
@@ -39,8 +40,10 @@ export class Life {
   /** Aborts when the process itself has exited; what it started may still be there. */
   readonly over: AbortSignal;
   readonly died: Promise<Exit>;
-  /** Resolves when the process has written `READY=1` to its `NOTIFY_FD`. */
-  readonly notified: Promise<void>;
+  /** Resolves when the process has said that it is ready, in the way that its readiness expects. */
+  readonly announced: Promise<void>;
+  /** For the programs of its probes. */
+  readonly probeContext: ProbeContext;
   /** Why the manager killed it, for the reason that people read. */
   killReason: string | null = null;
   readonly #parts: LifeParts;
@@ -50,11 +53,13 @@ export class Life {
   readonly #killed = new AbortController();
   #ending: Promise<readonly number[]> | null = null;
 
-  private constructor(parts: LifeParts, child: ChildProcess, pid: number, id: string) {
+  private constructor(parts: LifeParts, child: ChildProcess, pid: number, env: Record<string, string>) {
+    const { cwd, user, readiness } = parts.definition;
     this.#parts = parts;
     this.#child = child;
     this.pid = pid;
-    this.#assignment = `PROCESS_MANAGER_LIFE=${id}`;
+    this.probeContext = { cwd, env, ...(user ? { user } : {}) };
+    this.#assignment = `PROCESS_MANAGER_LIFE=${env.PROCESS_MANAGER_LIFE}`;
     const over = new AbortController();
     this.over = over.signal;
     this.died = new Promise((resolve) => {
@@ -63,34 +68,44 @@ export class Life {
         over.abort(new Error("the process ended"));
       });
     });
+    const announced = Promise.withResolvers<void>();
+    this.announced = announced.promise;
+    const onLines = readiness?.kind === "log" ? untilMatch(readiness, announced.resolve) : undefined;
     const streams = [
-      child.stdout && parts.log.attach("stdout", child.stdout),
-      child.stderr && parts.log.attach("stderr", child.stderr),
+      child.stdout && parts.log.attach("stdout", child.stdout, onLines),
+      child.stderr && parts.log.attach("stderr", child.stderr, onLines),
     ];
     this.#output = Promise.all(streams);
-    this.notified = parts.notifies ? readyLine(child.stdio[notifyFd(parts)] as Readable) : Promise.resolve();
+    if (readiness?.kind === "notify")
+      onReadyLine(child.stdio[notifyFd(parts)] as Readable, announced.resolve);
+    if (readiness?.kind === "ipc") {
+      const wanted = readiness.pattern ?? "ready";
+      child.on("message", (message) => message === wanted && announced.resolve());
+    }
   }
 
   /** Spawns. Throws what the system says when that is impossible: no such program, no such folder. */
   static async spawn(parts: LifeParts): Promise<Life> {
-    const { definition } = parts;
-    const [program, ...args] = definition.command;
-    const id = randomBytes(12).toString("hex");
+    const { command, cwd, user, stop } = parts.definition;
+    const env = environmentOf(parts);
+    const isHanded = parts.socketFd !== null;
+    if (isHanded) assertRunnable(command[0], cwd, env.PATH);
+    const [program, ...args] = isHanded ? withListenPid(command, env) : command;
     const child = spawn(program, args, {
       stdio: stdioOf(parts),
-      env: { ...parts.env, ...markOf(parts, id) },
+      env,
+      cwd,
+      ...user,
       detached: true, // leader of its own group, which can then be signalled as a whole
       windowsHide: true,
-      ...(definition.cwd === undefined ? {} : { cwd: definition.cwd }),
-      ...(definition.user ?? {}),
     });
     if (child.pid === undefined) {
       const [error] = await once(child, "error");
       throw error;
     }
     child.on("error", () => undefined); // a signal that could not be sent; the process list decides
-    parts.guard.watch(child.pid, parts.stopSignal);
-    return new Life(parts, child, child.pid, id);
+    parts.guard.watch(child.pid, stop.signal);
+    return new Life(parts, child, child.pid, env);
   }
 
   /**
@@ -150,15 +165,20 @@ export class Life {
     await Promise.race([this.#output, patience]);
     stop.abort();
     for (const stream of this.#child.stdio) stream?.destroy();
+    if (this.#child.connected) this.#child.disconnect();
     await this.#output;
   }
 }
 
-function markOf({ mark, definition }: LifeParts, id: string): Record<string, string> {
+/** Everything that the process finds in its environment. */
+function environmentOf({ baseEnv, definition, socketFd, mark }: LifeParts): Record<string, string> {
   return {
+    ...baseEnv,
+    ...definition.env,
+    ...descriptorEnv(definition.name, socketFd !== null, definition.readiness),
     PROCESS_MANAGER_MARK: mark,
     PROCESS_MANAGER_SERVICE: definition.name,
-    PROCESS_MANAGER_LIFE: id,
+    PROCESS_MANAGER_LIFE: randomBytes(12).toString("hex"),
   };
 }
 
@@ -166,24 +186,27 @@ function notifyFd({ socketFd }: LifeParts): 3 | 4 {
   return socketFd === null ? 3 : 4;
 }
 
-function stdioOf({ socketFd, notifies }: LifeParts): ("ignore" | "pipe" | number)[] {
+function stdioOf({ socketFd, definition }: LifeParts): ("ignore" | "pipe" | "ipc" | number)[] {
+  const { readiness } = definition;
   return [
     "ignore",
     "pipe",
     "pipe",
     ...(socketFd === null ? [] : [socketFd]),
-    ...(notifies ? (["pipe"] as const) : []),
+    ...(readiness?.kind === "notify" ? (["pipe"] as const) : []),
+    ...(readiness?.kind === "ipc" ? (["ipc"] as const) : []),
   ];
 }
 
-/**
- * The environment that tells a process of its descriptors. systemd's `LISTEN_PID` is left out: the pid is not
- * known before the fork, and a shell in between that could fill it in would cost every start.
- */
-export function descriptorEnv(name: string, holdsSocket: boolean, notifies: boolean): Record<string, string> {
+/** The environment that tells a process of its descriptors, `LISTEN_PID` apart; Node adds the ipc channel's. */
+function descriptorEnv(
+  name: string,
+  holdsSocket: boolean,
+  readiness: Readiness | undefined,
+): Record<string, string> {
   return {
     ...(holdsSocket ? { LISTEN_FDS: "1", LISTEN_FDNAMES: name } : {}),
-    ...(notifies ? { NOTIFY_FD: holdsSocket ? "4" : "3" } : {}),
+    ...(readiness?.kind === "notify" ? { NOTIFY_FD: holdsSocket ? "4" : "3" } : {}),
   };
 }
 
@@ -192,15 +215,34 @@ export function describeExit({ code, signal }: Exit): string {
   return signal ? `killed by ${signal}` : `exited with code ${code}`;
 }
 
-function readyLine(pipe: Readable): Promise<void> {
-  return new Promise((resolve) => {
-    let text = "";
-    pipe.on("error", () => undefined);
-    pipe.on("data", (chunk: Buffer) => {
-      text = (text + chunk.toString("latin1")).slice(-1_000); // who writes more than that says something else
-      if (/^READY=1$/m.test(text)) resolve();
-    });
+function onReadyLine(pipe: Readable, tell: () => void): void {
+  let text = "";
+  pipe.on("error", () => undefined);
+  pipe.on("data", (chunk: Buffer) => {
+    text = (text + chunk.toString("latin1")).slice(-1_000); // who writes more than that says something else
+    if (/^READY=1$/m.test(text)) tell();
   });
+}
+
+/** Looks at whole lines of output until one matches. */
+function untilMatch(
+  { pattern = "" }: { readonly pattern?: string },
+  tell: () => void,
+): (lines: Buffer) => void {
+  const wanted = new RegExp(pattern);
+  let isTold = false;
+  return (lines) => {
+    if (
+      isTold ||
+      !lines
+        .toString("utf8")
+        .split("\n")
+        .some((line) => wanted.test(line))
+    )
+      return;
+    isTold = true;
+    tell();
+  };
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

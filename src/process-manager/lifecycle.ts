@@ -1,4 +1,4 @@
-/** Where a service is in its life. External services know only `waiting`, `ready` and `unhealthy`. */
+/** Where a service is in its life; only a task comes to `completed`. External services know only `waiting`, `ready` and `unhealthy`. */
 export type State =
   | "waiting"
   | "starting"
@@ -6,6 +6,7 @@ export type State =
   | "unhealthy"
   | "stopping"
   | "stopped"
+  | "completed"
   | "backoff"
   | "failed";
 
@@ -19,6 +20,8 @@ export type Happening =
   | "died"
   | "retry-due"
   | "finished"
+  | "completed"
+  | "rescheduled"
   | "gave-up"
   | "stop-asked"
   | "ended";
@@ -26,6 +29,7 @@ export type Happening =
 /** Every legal move, and nothing else: an absent cell is a happening that the state ignores. */
 const moves = {
   stopped: { "start-asked": "waiting" },
+  completed: { "start-asked": "waiting", "stop-asked": "stopping" },
   waiting: {
     "dependencies-met": "starting",
     "probe-passed": "ready", // an external service is probed without being started
@@ -37,6 +41,8 @@ const moves = {
     "probe-passed": "ready",
     died: "backoff",
     finished: "stopped",
+    completed: "completed",
+    rescheduled: "waiting",
     "gave-up": "failed",
     "stop-asked": "stopping",
   },

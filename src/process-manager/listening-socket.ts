@@ -2,9 +2,9 @@ import dns from "node:dns/promises";
 import { once } from "node:events";
 import net from "node:net";
 import { getSystemErrorName } from "node:util";
-import type { Listen } from "./definition.ts";
 import { describeConflict, findPortOwner } from "./port-owner.ts";
 import { ProcessManagerError, systemCodeOf } from "./process-manager-error.ts";
+import type { TcpAddress } from "./resolve-definitions.ts";
 
 /**
  * Node's own way to bind a socket without listening on it, used by `node:cluster` for the same purpose.
@@ -43,7 +43,7 @@ export class ListeningSocket {
   }
 
   /** Binds. Throws `port-taken`, naming who has the port. */
-  static async bind(listen: Listen, portHint?: string): Promise<ListeningSocket> {
+  static async bind(listen: TcpAddress, portHint?: string): Promise<ListeningSocket> {
     await assertPortFree(listen, portHint);
     const { address, family } = await dns.lookup(listen.host);
     const handle = createServerHandle?.(address, listen.port, family === 6 ? 6 : 4, undefined, 0) ?? 0;
@@ -70,7 +70,7 @@ export class ListeningSocket {
 }
 
 /** Resolves when the port can be listened on; throws `port-taken`, naming who has it. */
-export async function assertPortFree(listen: Listen, portHint?: string): Promise<void> {
+export async function assertPortFree(listen: TcpAddress, portHint?: string): Promise<void> {
   // Only trying tells: a look-up does not see the listeners of other users.
   const server = net.createServer();
   try {
@@ -87,12 +87,12 @@ export async function assertPortFree(listen: Listen, portHint?: string): Promise
   }
 }
 
-async function portTaken(listen: Listen, portHint?: string): Promise<ProcessManagerError> {
+async function portTaken(listen: TcpAddress, portHint?: string): Promise<ProcessManagerError> {
   const owner = await findPortOwner(listen.port);
   return new ProcessManagerError("port-taken", describeConflict(listen, owner, portHint));
 }
 
-function unbindable({ host, port }: Listen, code: string, cause?: unknown): ProcessManagerError {
+function unbindable({ host, port }: TcpAddress, code: string, cause?: unknown): ProcessManagerError {
   const why =
     code === "EACCES"
       ? "this user may not bind it (EACCES)"

@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { promisify } from "node:util";
-import type { Listen } from "./definition.ts";
+import type { TcpAddress } from "./resolve-definitions.ts";
 
 const run = promisify(execFile);
 
@@ -19,7 +19,7 @@ export async function findPortOwner(port: number): Promise<PortOwner | null> {
 }
 
 /** The sentence for a person whose port is taken, with what to do. */
-export function describeConflict(listen: Listen, owner: PortOwner | null, portHint?: string): string {
+export function describeConflict(listen: TcpAddress, owner: PortOwner | null, portHint?: string): string {
   const advice = portHint ? `set ${portHint} to another port` : "choose another port";
   return `port ${listen.port} on ${listen.host} is held by ${describeOwner(owner)}; stop it, or ${advice}`;
 }

@@ -6,6 +6,7 @@ import { type TestContext, test } from "node:test";
 import { askProbe, untilPasses } from "./probe.ts";
 
 const signal = new AbortController().signal;
+const context = { cwd: "/", env: { PATH: "/usr/bin:/bin" } };
 
 async function listen(t: TestContext, server: net.Server | http.Server): Promise<number> {
   server.listen(0, "127.0.0.1");
@@ -24,7 +25,7 @@ test("an http probe opens a connection of its own each time", async (t) => {
     connections += 1;
   });
   const url = `http://127.0.0.1:${await listen(t, server)}/livez`;
-  for (let time = 0; time < 3; time += 1) await askProbe({ kind: "http", url }, signal);
+  for (let time = 0; time < 3; time += 1) await askProbe({ kind: "http", url }, context, signal);
   assert.equal(connections, 3);
 });
 
@@ -36,7 +37,7 @@ test("a server that accepts and says nothing, or begins and never ends, fails th
   );
   for (const port of [silent, slow])
     await assert.rejects(
-      askProbe({ kind: "http", url: `http://127.0.0.1:${port}/`, timeoutMs: 50 }, signal),
+      askProbe({ kind: "http", url: `http://127.0.0.1:${port}/`, timeoutMs: 50 }, context, signal),
       {
         message: "no answer within 50 ms",
       },
@@ -45,7 +46,7 @@ test("a server that accepts and says nothing, or begins and never ends, fails th
 
 test("a check that does not heed its signal is not waited for", async () => {
   const check = (): Promise<void> => new Promise(() => undefined);
-  await assert.rejects(askProbe({ kind: "check", check, timeoutMs: 20 }, signal), {
+  await assert.rejects(askProbe({ kind: "check", check, timeoutMs: 20 }, context, signal), {
     message: "no answer within 20 ms",
   });
 });
@@ -58,7 +59,9 @@ test("as many passes in a row are needed as the threshold says", async () => {
     if (!answers.shift()) throw new Error("not yet");
   };
   const failures: string[] = [];
-  await untilPasses({ kind: "check", check, successThreshold: 2 }, signal, (reason) => failures.push(reason));
+  await untilPasses({ kind: "check", check, successThreshold: 2 }, context, signal, (reason) =>
+    failures.push(reason),
+  );
   assert.equal(asked, 4);
   assert.deepEqual(failures, ["not yet"]);
 });

@@ -3,18 +3,24 @@ import https from "node:https";
 import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ActiveProbe } from "./definition.ts";
+import { askExec, type ProbeContext } from "./exec-probe.ts";
 import { messageOf } from "./process-manager-error.ts";
 
-const answerBytesMax = 2_000;
+const answerCharactersMax = 64 * 1024;
 
 /** Asks once. Rejects with the reason when the answer is bad, late, or the signal aborts. */
-export async function askProbe(probe: ActiveProbe, signal: AbortSignal): Promise<void> {
+export async function askProbe(
+  probe: ActiveProbe,
+  context: ProbeContext,
+  signal: AbortSignal,
+): Promise<void> {
   const timeoutMs = probe.timeoutMs ?? 1_000;
   const deadline = AbortSignal.timeout(timeoutMs);
   const either = AbortSignal.any([signal, deadline]);
   try {
-    if (probe.kind === "http") await askHttp(probe.url, either);
-    else if (probe.kind === "tcp") await askTcp(probe.host, probe.port, either);
+    if (probe.kind === "http") await askHttp(probe, either);
+    else if (probe.kind === "tcp") await askTcp(probe.host ?? "127.0.0.1", probe.port ?? 0, either);
+    else if (probe.kind === "exec") await askExec(probe.command, context, either);
     else await heeding(either, probe.check(either));
   } catch (error) {
     signal.throwIfAborted();
@@ -26,6 +32,7 @@ export async function askProbe(probe: ActiveProbe, signal: AbortSignal): Promise
 /** Polls until the probe has passed as often as it must; 20 ms apart at first, growing to its period. */
 export async function untilPasses(
   probe: ActiveProbe,
+  context: ProbeContext,
   signal: AbortSignal,
   onFailure: (reason: string) => void,
 ): Promise<void> {
@@ -33,7 +40,7 @@ export async function untilPasses(
   let pauseMs = 20;
   for (let passes = 0; passes < (probe.successThreshold ?? 1); ) {
     try {
-      await askProbe(probe, signal);
+      await askProbe(probe, context, signal);
       passes += 1;
     } catch (error) {
       signal.throwIfAborted();
@@ -55,6 +62,7 @@ export interface ProbeWatcher {
 /** Asks every period until the signal aborts, and tells when enough answers in a row changed the picture. */
 export async function watchProbe(
   probe: ActiveProbe,
+  context: ProbeContext,
   isGood: boolean,
   watcher: ProbeWatcher,
   signal: AbortSignal,
@@ -63,7 +71,8 @@ export async function watchProbe(
   let good = isGood;
   let inARow = 0; // answers that contradict the picture
   while (!signal.aborted) {
-    const reason = await failureOf(askProbe(probe, signal));
+    const askedAt = performance.now();
+    const reason = await failureOf(askProbe(probe, context, signal));
     if (signal.aborted) return;
     inARow = (reason === null) === good ? 0 : inARow + 1;
     if (inARow >= (good ? failureThreshold : successThreshold)) {
@@ -72,7 +81,9 @@ export async function watchProbe(
       if (reason === null) watcher.onGood();
       else watcher.onBad(reason);
     }
-    await delay(periodMs, undefined, { signal }).catch(() => undefined);
+    // From try to try, not from answer to try: three silent seconds are three failures.
+    const restMs = Math.max(0, periodMs - (performance.now() - askedAt));
+    await delay(restMs, undefined, { signal }).catch(() => undefined);
   }
 }
 
@@ -83,28 +94,33 @@ async function failureOf(answer: Promise<void>): Promise<string | null> {
   );
 }
 
-function askHttp(url: string, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const module = url.startsWith("https:") ? https : http;
-    // No agent: a kept connection would be answered by a process that no longer takes new ones.
-    const request = module.get(url, { agent: false, headers: { connection: "close" }, signal });
-    request.on("error", reject);
-    request.on("response", (response) => {
-      const status = response.statusCode ?? 0;
-      if (status >= 200 && status < 400) {
-        response.resume();
-        response.on("end", resolve).on("error", reject);
-        return;
-      }
-      let body = "";
-      response.setEncoding("utf8").on("data", (text: string) => {
-        if (body.length < answerBytesMax) body += text;
-      });
-      response.on("error", reject);
-      response.on("end", () => reject(new Error(`answered ${status}${detailOf(body)}`)));
-    });
-  });
+async function askHttp(probe: HttpProbe, signal: AbortSignal): Promise<void> {
+  const { status, body } = await fetchAnswer(probe, signal);
+  const isWanted = probe.status ? probe.status.includes(status) : status >= 200 && status < 400;
+  if (!isWanted) throw new Error(`answered ${status}${detailOf(body)}`);
+  if (probe.body !== undefined && !new RegExp(probe.body).test(body))
+    throw new Error(`answered ${status} with a body that does not match ${probe.body}`);
 }
+
+function fetchAnswer(probe: HttpProbe, signal: AbortSignal): Promise<{ status: number; body: string }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: string }>();
+  const module = probe.url.startsWith("https:") ? https : http;
+  // No agent: a kept connection would be answered by a process that no longer takes new ones.
+  const headers = { connection: "close", ...probe.headers };
+  const request = module.get(probe.url, { agent: false, headers, signal });
+  request.on("error", reject);
+  request.on("response", (response) => {
+    let body = "";
+    response.setEncoding("utf8").on("data", (text: string) => {
+      if (body.length < answerCharactersMax) body += text;
+    });
+    response.on("error", reject);
+    response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
+  });
+  return promise;
+}
+
+type HttpProbe = Extract<ActiveProbe, { kind: "http" }>;
 
 /** The `detail` of a problem+json body: it names what is away. */
 function detailOf(body: string): string {

@@ -21,8 +21,8 @@ import { ProcessManagerError } from "./process-manager-error.ts";
 test("services start after what they depend on is ready, and stop before it does", async (t) => {
   const fixture = await Fixture.create(t);
   const manager = await fixture.open([
-    defineService({ name: "web", command: forever, dependsOn: [{ name: "api", state: "ready" }] }),
-    defineService({ name: "api", command: forever, dependsOn: [{ name: "database", state: "ready" }] }),
+    defineService({ name: "web", command: forever, dependsOn: { api: "ready" } }),
+    defineService({ name: "api", command: forever, dependsOn: { database: "ready" } }),
     defineService({ name: "database", command: forever }),
   ]);
   const events = collectEvents(manager);
@@ -44,8 +44,8 @@ test("a service is not ready before its probe passes, and its dependants wait th
       command: forever,
       readiness: { kind: "check", check: () => gate.promise },
     }),
-    defineService({ name: "web", command: forever, dependsOn: [{ name: "api", state: "ready" }] }),
-    defineService({ name: "tail", command: forever, dependsOn: [{ name: "api", state: "started" }] }),
+    defineService({ name: "web", command: forever, dependsOn: { api: "ready" } }),
+    defineService({ name: "tail", command: forever, dependsOn: { api: "started" } }),
   ]);
   await manager.start();
   await untilRecord(manager, "api", (record) => record.pid !== null);
@@ -62,7 +62,7 @@ test("start by name starts that service and its dependencies only", async (t) =>
   const fixture = await Fixture.create(t);
   const manager = await fixture.open([
     defineService({ name: "database", command: forever }),
-    defineService({ name: "api", command: forever, dependsOn: [{ name: "database", state: "ready" }] }),
+    defineService({ name: "api", command: forever, dependsOn: { database: "ready" } }),
     defineService({ name: "agent", command: forever }),
   ]);
   await manager.start(["api"]);
@@ -146,7 +146,7 @@ test("what depends on a failed service waits, and names it", async (t) => {
         throw Object.assign(new Error("the disk has no room for a database"), { fatal: true });
       },
     }),
-    defineService({ name: "api", command: forever, dependsOn: [{ name: "database", state: "ready" }] }),
+    defineService({ name: "api", command: forever, dependsOn: { database: "ready" } }),
   ]);
   await manager.start();
   const [database, api] = await manager.whenSettled();
@@ -277,7 +277,7 @@ test("an external service is watched, never run; it is unhealthy while away and 
       name: "redis",
       probe: { kind: "tcp", host: "127.0.0.1", port, periodMs: 20, failureThreshold: 1 },
     }),
-    defineService({ name: "api", command: forever, dependsOn: [{ name: "redis", state: "ready" }] }),
+    defineService({ name: "api", command: forever, dependsOn: { redis: "ready" } }),
   ]);
   await manager.start();
   const [redis, api] = await manager.whenSettled();
@@ -326,7 +326,7 @@ test("a stop interrupts whatever is going on: waiting, a hook, starting, backoff
   const manager = await fixture.open([
     defineService({ name: "hooked", command: forever, prepare: () => never }),
     defineService({ name: "starting", command: forever, readiness: { kind: "check", check: () => never } }),
-    defineService({ name: "waiting", command: forever, dependsOn: [{ name: "starting", state: "ready" }] }),
+    defineService({ name: "waiting", command: forever, dependsOn: { starting: "ready" } }),
     defineService({
       name: "dying",
       command: ["/bin/sh", "-c", "exit 1"],
@@ -359,7 +359,7 @@ test("a dependency that restarts does not restart its dependants", async (t) => 
   const fixture = await Fixture.create(t);
   const manager = await fixture.open([
     defineService({ name: "database", command: forever }),
-    defineService({ name: "api", command: forever, dependsOn: [{ name: "database", state: "ready" }] }),
+    defineService({ name: "api", command: forever, dependsOn: { database: "ready" } }),
   ]);
   await manager.start();
   await manager.whenSettled();

@@ -1,13 +1,10 @@
 import { EventEmitter, once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { type Change, planChanges } from "./change-plan.ts";
 import { type Controllable, ControlServer, type LogQuery } from "./control-server.ts";
-import {
-  type Definition,
-  type ExternalDefinition,
-  isExternal,
-  type ServiceDefinition,
-} from "./definition.ts";
+import type { Definition } from "./definition.ts";
 import { ExternalService } from "./external-service.ts";
 import { Feed } from "./feed.ts";
 import { Guard } from "./guard.ts";
@@ -16,10 +13,17 @@ import { defaultRotation, type RotationPolicy } from "./log-file.ts";
 import { followLogs } from "./log-follower.ts";
 import { ProcessManagerError } from "./process-manager-error.ts";
 import { killAll, listProcesses, signalProcess } from "./processes.ts";
+import {
+  type Resolved,
+  type ResolvedExternal,
+  type ResolvedService,
+  resolveDefinitions,
+} from "./resolve-definitions.ts";
 import { Service } from "./service.ts";
 import { type LogLine, ServiceLog } from "./service-log.ts";
 import { type ServiceEvent, type ServiceRecord, ServiceStatus } from "./service-status.ts";
-import { dependants, startOrder, unknownService } from "./start-order.ts";
+import { dependants, namedBy, startOrder } from "./start-order.ts";
+import { Upkeep } from "./upkeep.ts";
 import { validateDefinitions } from "./validate-definitions.ts";
 
 /** What a manager is made of. */
@@ -27,6 +31,8 @@ export interface ProcessManagerOptions {
   /** Folder for the lock, the control socket and the logs; made with mode 0700. One manager at a time. */
   readonly home: string;
   readonly definitions: readonly Definition[];
+  /** Reads the definitions anew, for `plan` and `apply`; without it they are what they are. */
+  readonly reload?: () => Promise<readonly Definition[]>;
   /** The environment that every service starts from. */
   readonly baseEnv: Readonly<Record<string, string | undefined>>;
   readonly rotation?: Partial<RotationPolicy>;
@@ -37,11 +43,12 @@ type Part = {
 } & (
   | {
       readonly kind: "service";
-      readonly definition: ServiceDefinition;
+      definition: ResolvedService;
       readonly service: Service;
       readonly log: ServiceLog;
+      readonly upkeep: Upkeep;
     }
-  | { readonly kind: "external"; readonly definition: ExternalDefinition; readonly service: ExternalService }
+  | { readonly kind: "external"; readonly definition: ResolvedExternal; readonly service: ExternalService }
 );
 
 /** Events that may wait for one slow reader; its subscription then ends, and it asks for a snapshot again. */
@@ -55,7 +62,11 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   /** Resolves when everything has stopped and the home is free again, whoever asked for it. */
   readonly closed: Promise<void>;
   readonly home: string;
-  readonly #definitions: readonly Definition[];
+  readonly #options: ProcessManagerOptions;
+  readonly #baseEnv: Readonly<Record<string, string>>;
+  /** As they were written, and what became of them. */
+  #written: readonly Definition[];
+  #definitions: readonly Resolved[];
   readonly #lock: HomeLock;
   readonly #guard: Guard;
   readonly #ownLog: ServiceLog;
@@ -71,13 +82,14 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   private constructor(options: ProcessManagerOptions, lock: HomeLock) {
     this.home = resolve(options.home);
     this.closed = this.#closed.promise;
-    this.#definitions = options.definitions;
+    this.#options = options;
+    this.#baseEnv = inheritable(options.baseEnv);
+    this.#written = options.definitions;
+    this.#definitions = resolveDefinitions(options.definitions);
     this.#lock = lock;
     this.#guard = new Guard(lock.holder.mark, options.baseEnv.PATH ?? "/usr/bin:/bin");
-    const rotation = { ...defaultRotation, ...options.rotation };
-    this.#ownLog = this.#openLog("manager", rotation);
-    for (const definition of options.definitions)
-      this.#parts.set(definition.name, this.#makePart(definition, inheritable(options.baseEnv), rotation));
+    this.#ownLog = this.#openLog("manager");
+    for (const definition of this.#definitions) this.#parts.set(definition.name, this.#makePart(definition));
   }
 
   /**
@@ -85,7 +97,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
    * is ended first. Throws `definition-invalid`, `home-held` or `home-unusable`.
    */
   static async open(options: ProcessManagerOptions): Promise<ProcessManager> {
-    validateDefinitions(options.definitions);
+    await validateDefinitions(options.definitions);
     const home = resolve(options.home);
     try {
       // A folder that was there keeps its mode, for it may be anybody's; what is put into it is closed to others.
@@ -107,15 +119,25 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   /** All services as they are now, in the order of their definitions. */
   services(): ServiceRecord[] {
-    return [...this.#parts.values()].map((part) => part.status.record);
+    return this.#definitions.map(({ name }) => this.#part(name).status.record);
   }
 
   /** Asks the named services and all they depend on to start (all of them without names); see `whenSettled`. */
   async start(names?: readonly string[]): Promise<void> {
     this.#refuseWhenStopping();
-    const wanted = startOrder(this.#definitions, names);
+    const named = (names ?? []).flatMap((name) => namedBy(name, this.#definitions));
+    // A task that is done is not done again for one more that depends on it.
+    const wanted = startOrder(this.#definitions, names).filter(
+      (definition) => named.includes(definition) || this.#part(definition.name).status.state !== "completed",
+    );
     for (const { name } of wanted) this.#asked.add(name);
-    await Promise.all(wanted.map(({ name }) => this.#part(name).service.start()));
+    await Promise.all(
+      wanted.map(async ({ name }) => {
+        const part = this.#part(name);
+        if (part.kind === "service") part.upkeep.begin(part.definition);
+        await part.service.start();
+      }),
+    );
   }
 
   /** Starts one service and what it depends on; throws `start-failed` when it does not get ready. */
@@ -128,6 +150,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   async stop(name: string): Promise<ServiceRecord> {
     const part = this.#ownPart(name);
     this.#asked.delete(name);
+    await part.upkeep.end();
     await part.service.stop();
     return part.status.record;
   }
@@ -136,14 +159,38 @@ export class ProcessManager implements Controllable, AsyncDisposable {
    * Replaces a service's process and resolves when the new one is ready. Without a gap where the service's
    * socket is held and it notifies; see `Service.restart`. Throws `restart-failed`.
    */
-  async restart(name: string): Promise<ServiceRecord> {
+  async restart(name: string, why: string | null = null): Promise<ServiceRecord> {
     this.#refuseWhenStopping();
     const part = this.#ownPart(name);
     const { state } = part.status;
-    if (state === "stopped" || state === "failed") return await this.startAndWait(name);
+    if (state === "stopped" || state === "failed" || state === "completed")
+      return await this.startAndWait(name);
     this.#asked.add(name);
-    await part.service.restart();
+    await part.service.restart(why);
     return await this.#whenUp(name, "restart-failed");
+  }
+
+  /** What `apply` would do: the definitions as they are written now beside those that run. */
+  async plan(): Promise<Change[]> {
+    return planChanges(this.#definitions, resolveDefinitions(await this.#reload()));
+  }
+
+  /**
+   * Makes what runs what is written now: restarts only what changed, starts what is new, ends what is gone. Resolves
+   * when all of it is up; throws `definition-invalid` before anything is touched, and `restart-failed`.
+   */
+  async apply(): Promise<Change[]> {
+    return await this.#become(await this.#reload());
+  }
+
+  /** Runs this many of a service that has replicas. Throws `request-invalid` where it has none. */
+  async scale(group: string, replicas: number): Promise<Change[]> {
+    const definition = this.#written.find(({ name }) => name === group);
+    if (definition?.kind === "external" || definition?.replicas === undefined)
+      throw new ProcessManagerError("request-invalid", `${group} is not defined with replicas`);
+    const written = this.#written.map((one) => (one === definition ? { ...definition, replicas } : one));
+    await validateDefinitions(written);
+    return await this.#become(written);
   }
 
   /**
@@ -195,35 +242,109 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     return followLogs(logs, tailLines, follow);
   }
 
-  #openLog(name: string, rotation: RotationPolicy): ServiceLog {
+  #openLog(name: string): ServiceLog {
+    const rotation = { ...defaultRotation, ...this.#options.rotation };
     return new ServiceLog(name, join(this.home, "logs", `${name}.log`), rotation);
   }
 
-  #makePart(definition: Definition, baseEnv: Record<string, string>, rotation: RotationPolicy): Part {
+  #makePart(definition: Resolved): Part {
     const tell = (event: ServiceEvent): void => this.#tell(event);
-    const { name, description = null } = definition;
-    if (isExternal(definition)) {
-      const first = { state: "waiting", reason: "is not probed yet", port: null, dependsOn: [] } as const;
-      const status = new ServiceStatus({ name, description, kind: "external", ...first }, tell);
-      return { kind: "external", definition, status, service: new ExternalService(definition, status) };
+    const { name } = definition;
+    const { mark } = this.#lock.holder;
+    if (definition.kind === "external") {
+      const first = { state: "waiting", reason: "is not probed yet" } as const;
+      const status = new ServiceStatus({ ...identityOf(definition), ...first }, tell);
+      const env = { ...this.#baseEnv, PROCESS_MANAGER_MARK: mark };
+      const service = new ExternalService(definition, { cwd: this.home, env }, status);
+      return { kind: "external", definition, status, service };
     }
     const first = { state: "stopped", reason: "was not asked to start" } as const;
-    const dependsOn = (definition.dependsOn ?? []).map((dependency) => dependency.name);
-    const port = definition.listen?.port ?? null;
-    const status = new ServiceStatus({ name, description, kind: "service", ...first, port, dependsOn }, tell);
-    const log = this.#openLog(name, rotation);
-    const untilDependenciesMet = async (signal: AbortSignal): Promise<void> =>
-      await this.#untilDependenciesMet(definition, status, signal);
+    const status = new ServiceStatus({ ...identityOf(definition), ...first }, tell);
+    const log = this.#openLog(name);
     const service = new Service({
       definition,
       status,
-      baseEnv,
-      mark: this.#lock.holder.mark,
+      baseEnv: this.#baseEnv,
+      mark,
       guard: this.#guard,
       log,
-      untilDependenciesMet,
+      untilDependenciesMet: async (signal) => await this.#untilDependenciesMet(name, status, signal),
     });
-    return { kind: "service", definition, status, service, log };
+    const upkeep = new Upkeep({
+      home: this.home,
+      restart: async (why) => void (await this.restart(name, why)),
+      complain: (text) => this.#note(`${name}: ${text}`),
+    });
+    return { kind: "service", definition, status, service, log, upkeep };
+  }
+
+  async #reload(): Promise<readonly Definition[]> {
+    this.#refuseWhenStopping();
+    const definitions = (await this.#options.reload?.()) ?? this.#written;
+    await validateDefinitions(definitions);
+    return definitions;
+  }
+
+  /** Removals first, since they may hold ports that others are to have; dependants end before what they need. */
+  async #become(written: readonly Definition[]): Promise<Change[]> {
+    const after = resolveDefinitions(written);
+    const changes = planChanges(this.#definitions, after);
+    const named = (action: Change["action"]): string[] =>
+      changes.filter((change) => change.action === action).map(({ name }) => name);
+    const gone = named("remove");
+    await this.#stopInOrder(gone);
+    this.#written = written;
+    this.#definitions = after;
+    for (const name of gone) await this.#forget(name);
+    for (const definition of after) if (!this.#parts.has(definition.name)) this.#add(definition);
+    const restarted = named("restart").filter((name) => this.#asked.has(name));
+    for (const change of changes) if (change.action === "update") this.#redefine(change.name);
+    await this.start(named("add"));
+    for (const { name } of startOrder(after))
+      if (restarted.includes(name)) await this.#replace(name, changes);
+    for (const name of named("restart")) if (!this.#asked.has(name)) this.#redefine(name);
+    await this.whenSettled(named("add"));
+    return changes;
+  }
+
+  #add(definition: Resolved): void {
+    this.#parts.set(definition.name, this.#makePart(definition));
+  }
+
+  async #forget(name: string): Promise<void> {
+    const part = this.#part(name);
+    this.#parts.delete(name);
+    this.#asked.delete(name);
+    if (part.kind === "service") await part.log.close();
+  }
+
+  #redefine(name: string): void {
+    const part = this.#part(name);
+    const definition = this.#definitions.find((one) => one.name === name);
+    if (part.kind !== "service" || !definition || definition.kind === "external") return;
+    const isWatching = part.upkeep.isGoing;
+    part.definition = definition;
+    part.status.redefine(identityOf(definition));
+    part.service.redefine(definition);
+    if (isWatching) part.upkeep.begin(definition);
+  }
+
+  /** On the new definition: without a gap where that can be, through a full stop where the port is another. */
+  async #replace(name: string, changes: readonly Change[]): Promise<void> {
+    const part = this.#part(name);
+    const after = this.#definitions.find((one) => one.name === name);
+    if (part.kind !== "service" || !after || after.kind === "external") {
+      await part.service.stop();
+      if (part.kind === "service") await part.log.close();
+      if (after) this.#add(after);
+      return await this.start([name]);
+    }
+    const why = changes.find((change) => change.name === name)?.why.join(", ") ?? null;
+    const isMoved = !isDeepStrictEqual(part.definition.listen, after.listen);
+    if (isMoved) await part.service.stop();
+    this.#redefine(name);
+    if (isMoved) await this.startAndWait(name);
+    else await this.restart(name, why);
   }
 
   async #open(): Promise<void> {
@@ -233,25 +354,42 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       await this.#guard.close();
       throw error;
     }
-    this.#ownLog.write(`${this.#lock.holder.since} manager: pid ${process.pid} manages ${this.home}`);
+    this.#note(`manager: pid ${process.pid} manages ${this.home}`);
   }
 
   #tell(event: ServiceEvent): void {
-    const { at, service, from, to, reason } = event;
-    this.#ownLog.write(`${at} ${service}: ${from === to ? to : `${from} → ${to}`}: ${reason}`);
+    const { service, from, to, reason } = event;
+    this.#note(`${service}: ${from === to ? to : `${from} → ${to}`}: ${reason}`);
     this.#events.publish(event);
     this.#listeners.emit("event", event);
+    if (from !== to) this.#tellDependants(event);
     this.#changes.emit("change");
   }
 
-  async #untilDependenciesMet(
-    definition: ServiceDefinition,
-    status: ServiceStatus,
-    signal: AbortSignal,
-  ): Promise<void> {
+  /** Who runs on a dependency hears that it has failed, and when it is back. */
+  #tellDependants({ service, from, to, reason }: ServiceEvent): void {
+    const news =
+      to === "failed"
+        ? `is ready, but ${service}, which it needs, failed: ${reason}`
+        : to === "ready" && from === "starting"
+          ? `is ready, and so is ${service} again`
+          : null;
+    for (const name of news === null ? [] : (dependants(this.#definitions).get(service) ?? [])) {
+      const status = this.#parts.get(name)?.status;
+      if (status?.state === "ready" && (to === "failed" || status.record.reason.includes(`but ${service},`)))
+        status.explain(news ?? "");
+    }
+  }
+
+  /** A line in the manager's own log. */
+  #note(text: string): void {
+    this.#ownLog.write(`${new Date().toISOString()} ${text}`);
+  }
+
+  async #untilDependenciesMet(name: string, status: ServiceStatus, signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted();
-      const missing = this.#missingDependency(definition);
+      const missing = this.#missingDependency(this.#part(name).definition);
       if (missing === null) return;
       status.explain(missing);
       await once(this.#changes, "change", { signal });
@@ -259,10 +397,11 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   }
 
   /** What the service still waits for, in words; null when everything is there. */
-  #missingDependency(definition: ServiceDefinition): string | null {
-    for (const { name, state: wanted } of definition.dependsOn ?? []) {
-      const { state, pid, reason } = this.#part(name).status.record;
-      if (state === "ready" || (wanted === "started" && (pid !== null || state === "unhealthy"))) continue;
+  #missingDependency({ dependsOn }: Resolved): string | null {
+    for (const { name, state: wanted } of dependsOn) {
+      const { state, pid, reason, completedAt } = this.#part(name).status.record;
+      if (wanted === "completed" ? completedAt !== null : state === "ready") continue;
+      if (wanted === "started" && (pid !== null || state === "unhealthy" || completedAt !== null)) continue;
       if (state === "failed") return `waits for ${name}, which failed: ${reason}`;
       return `waits for ${name} to be ${wanted}; it is ${state}: ${reason}`;
     }
@@ -271,29 +410,31 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   #isSettled({ status, definition }: Part): boolean {
     const { state } = status;
-    if (state === "waiting") return this.#isBlocked(definition);
-    return state === "ready" || state === "unhealthy" || state === "failed" || state === "stopped";
+    if (state === "waiting") return isScheduled(definition) || this.#isBlocked(definition);
+    return state !== "starting" && state !== "backoff" && state !== "stopping";
   }
 
   /** Whether it waits for something that has settled without being what it waits for. */
-  #isBlocked(definition: Definition): boolean {
-    if (isExternal(definition) || this.#missingDependency(definition) === null) return false;
-    return (definition.dependsOn ?? []).some(({ name }) => {
+  #isBlocked(definition: Resolved): boolean {
+    if (this.#missingDependency(definition) === null) return false;
+    return definition.dependsOn.some(({ name, state }) => {
       const part = this.#part(name);
+      if (state === "completed") return part.status.record.completedAt === null && this.#isSettled(part);
       return part.status.state !== "ready" && this.#isSettled(part);
     });
   }
 
   async #whenUp(name: string, code: "start-failed" | "restart-failed"): Promise<ServiceRecord> {
     const [record] = await this.whenSettled([name]);
-    if (record && (record.state === "ready" || record.state === "unhealthy")) return record;
+    if (record && isUp(record)) return record;
     throw new ProcessManagerError(code, `${name} is ${record?.state}: ${record?.reason}`);
   }
 
   #part(name: string): Part {
     const part = this.#parts.get(name);
-    if (!part) throw unknownService(name, this.#definitions);
-    return part;
+    if (part) return part;
+    namedBy(name, this.#definitions); // throws, unless it is a group's
+    throw new ProcessManagerError("service-unknown", `${name} has replicas: name one of them, as ${name}-1`);
   }
 
   #ownPart(name: string): Extract<Part, { kind: "service" }> {
@@ -324,7 +465,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   async #close(): Promise<void> {
     await this.#stopInOrder();
     await this.#guard.close();
-    this.#ownLog.write(`${new Date().toISOString()} manager: stopped`);
+    this.#note("manager: stopped");
     // The socket goes before the lock does: the next manager's would have the same path.
     await this.#control?.stopListening();
     this.#events.close();
@@ -335,19 +476,40 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     this.#closed.resolve();
   }
 
-  /** Each service stops as soon as all that depend on it have. */
-  async #stopInOrder(): Promise<void> {
+  /** Each of the named services (all without names) stops as soon as all that depend on it have. */
+  async #stopInOrder(names: readonly string[] = [...this.#parts.keys()]): Promise<void> {
     const waitedFor = dependants(this.#definitions);
     const stopped = new Map<string, Promise<void>>();
     for (const { name } of startOrder(this.#definitions).reverse()) {
+      if (!names.includes(name)) continue;
       const before = (waitedFor.get(name) ?? []).map((dependant) => stopped.get(dependant));
-      stopped.set(
-        name,
-        Promise.all(before).then(() => this.#part(name).service.stop()),
-      );
+      const part = this.#part(name);
+      const stop = async (): Promise<void> => {
+        await Promise.all(before);
+        if (part.kind === "service") await part.upkeep.end();
+        await part.service.stop();
+      };
+      stopped.set(name, stop());
     }
     await Promise.all(stopped.values());
   }
+}
+
+function isScheduled(definition: Resolved): boolean {
+  return definition.kind === "task" && definition.schedule !== null;
+}
+
+/** Whether a start has come to what it was for. */
+function isUp({ state, nextTryAt }: ServiceRecord): boolean {
+  const isWaitingForItsTime = state === "waiting" && nextTryAt !== null;
+  return state === "ready" || state === "unhealthy" || state === "completed" || isWaitingForItsTime;
+}
+
+function identityOf(definition: Resolved) {
+  const { name, group, description, kind } = definition;
+  const port = definition.kind === "external" ? null : (definition.listen?.port ?? null);
+  const dependsOn = definition.dependsOn.map((dependency) => dependency.name);
+  return { name, group, description, kind: kind, port, dependsOn };
 }
 
 /** The base environment without what speaks of another manager, or of descriptors that are not passed on. */

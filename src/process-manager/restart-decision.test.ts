@@ -10,6 +10,7 @@ const policy: RestartPolicy = {
   backoffBaseMs: 100,
   backoffCapMs: 500,
   stableMs: 5_000,
+  successExitCodes: [0],
 };
 const crash = { clean: false, readyForMs: 0 };
 

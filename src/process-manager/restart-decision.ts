@@ -10,7 +10,7 @@ export const noRestarts: RestartHistory = { restartedAt: [], streak: 0 };
 
 /** How a life ended, as far as restarting goes. */
 export interface LifeEnd {
-  /** It ended by itself with exit code 0, after having been started well. */
+  /** It ended by itself with an exit code that means success. */
   readonly clean: boolean;
   /** How long it was ready, 0 when it never was. */
   readonly readyForMs: number;

@@ -26,12 +26,22 @@ export class ServiceLog {
     this.#file = new LogFile(path, rotation);
   }
 
-  /** Takes all that a stream of a process brings; resolves when it has ended and its last line is taken. */
-  attach(stream: "stdout" | "stderr", source: Readable): Promise<void> {
+  /**
+   * Takes all that a stream of a process brings; resolves when it has ended and its last line is taken. `onLines` sees
+   * the lines too, a block at a time, which it must not keep.
+   */
+  attach(
+    stream: "stdout" | "stderr",
+    source: Readable,
+    onLines: (lines: Buffer) => void = () => undefined,
+  ): Promise<void> {
     const gate = new LineGate();
     source.on("data", (chunk: Buffer) => {
       const lines = gate.push(chunk);
-      if (lines) this.#take(stream, lines, source);
+      if (lines) {
+        this.#take(stream, lines, source);
+        onLines(lines);
+      }
       if (this.#file.isFull && !source.isPaused()) {
         // The child then waits in write(): slower, but with every line, and our memory bounded.
         source.pause();
@@ -42,7 +52,10 @@ export class ServiceLog {
       source.on("error", () => undefined); // a pipe that breaks also closes
       source.on("close", () => {
         const rest = gate.flush();
-        if (rest) this.#take(stream, rest, source);
+        if (rest) {
+          this.#take(stream, rest, source);
+          onLines(rest);
+        }
         resolve();
       });
     });

@@ -8,10 +8,19 @@ export interface Exit {
   readonly at: string;
 }
 
+/** A restart and what it was for. */
+interface PastRestart {
+  /** ISO time. */
+  readonly at: string;
+  readonly reason: string;
+}
+
 /** All that is shown of a service; the same in `services()`, the control API and `status --json`. */
 export interface ServiceRecord {
   readonly name: string;
-  readonly kind: "service" | "external";
+  /** The name it is defined under; replicas share it. */
+  readonly group: string;
+  readonly kind: "service" | "task" | "external";
   readonly description: string | null;
   readonly state: State;
   /** ISO time at which the state was entered. */
@@ -23,7 +32,13 @@ export interface ServiceRecord {
   /** Processes started again since the service was last started by command. */
   readonly restarts: number;
   readonly lastExit: Exit | null;
-  /** While in `backoff`: when the next attempt comes, ISO. */
+  /** The last restarts, newest last: at most 20. */
+  readonly recentRestarts: readonly PastRestart[];
+  /** When a task last ended well, ISO; null until then. */
+  readonly completedAt: string | null;
+  /** The last lines of its log, at most 50, while it is `failed`. */
+  readonly lastLines: readonly string[];
+  /** While in `backoff`, or for a scheduled task: when the next attempt comes, ISO. */
   readonly nextTryAt: string | null;
   readonly dependsOn: readonly string[];
 }
@@ -37,7 +52,13 @@ export interface ServiceEvent {
   readonly reason: string;
 }
 
-type Facts = Partial<Pick<ServiceRecord, "pid" | "restarts" | "lastExit" | "nextTryAt">>;
+type Identity = Pick<ServiceRecord, "name" | "group" | "kind" | "description" | "port" | "dependsOn">;
+type Facts = Partial<
+  Pick<
+    ServiceRecord,
+    "pid" | "restarts" | "lastExit" | "nextTryAt" | "recentRestarts" | "completedAt" | "lastLines"
+  >
+>;
 
 /** The record of one service and the only thing that changes it; tells each change. */
 export class ServiceStatus {
@@ -46,11 +67,21 @@ export class ServiceStatus {
   #next = Promise.withResolvers<void>();
 
   constructor(
-    first: Pick<ServiceRecord, "name" | "kind" | "description" | "state" | "reason" | "port" | "dependsOn">,
+    first: Identity & Pick<ServiceRecord, "state" | "reason">,
     tell: (event: ServiceEvent) => void,
   ) {
     const since = new Date().toISOString();
-    this.#record = { ...first, since, pid: null, restarts: 0, lastExit: null, nextTryAt: null };
+    this.#record = {
+      ...first,
+      since,
+      pid: null,
+      restarts: 0,
+      lastExit: null,
+      nextTryAt: null,
+      recentRestarts: [],
+      completedAt: null,
+      lastLines: [],
+    };
     this.#tell = (event) => {
       tell(event);
       this.#next.resolve();
@@ -78,7 +109,7 @@ export class ServiceStatus {
     if (to === undefined) return false;
     const at = new Date().toISOString();
     const since = to === from ? this.#record.since : at;
-    this.#record = { ...this.#record, nextTryAt: null, ...facts, state: to, since, reason };
+    this.#record = { ...this.#record, nextTryAt: null, lastLines: [], ...facts, state: to, since, reason };
     this.#tell({ at, service: this.#record.name, from, to, reason });
     return true;
   }
@@ -86,6 +117,11 @@ export class ServiceStatus {
   /** Notes facts that change no state: a pid, an exit. */
   note(facts: Facts): void {
     this.#record = { ...this.#record, ...facts };
+  }
+
+  /** Its definition was changed. */
+  redefine(identity: Identity): void {
+    this.#record = { ...this.#record, ...identity };
   }
 
   /** Another reason for the same state; told only when it differs. */

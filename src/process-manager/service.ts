@@ -1,17 +1,22 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { restartPolicyOf, type ServiceDefinition, type StopPolicy, stopPolicyOf } from "./definition.ts";
+import { isAnnouncement } from "./definition.ts";
 import type { Guard } from "./guard.ts";
-import { describeExit, descriptorEnv, Life } from "./life.ts";
+import { describeExit, Life } from "./life.ts";
 import { assertPortFree, canHoldSockets, ListeningSocket } from "./listening-socket.ts";
 import { untilPasses, watchProbe } from "./probe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
+import type { ResolvedService } from "./resolve-definitions.ts";
 import { decideRestart, noRestarts, type RestartHistory } from "./restart-decision.ts";
 import type { ServiceLog } from "./service-log.ts";
-import type { ServiceStatus } from "./service-status.ts";
+import type { Exit, ServiceRecord, ServiceStatus } from "./service-status.ts";
+
+/** Lines of its log that a failed service shows, and restarts whose reasons are kept. */
+const lastLinesMax = 50;
+const recentRestartsMax = 20;
 
 /** What a service is handed by the manager. */
 export interface ServiceParts {
-  readonly definition: ServiceDefinition;
+  readonly definition: ResolvedService;
   readonly status: ServiceStatus;
   readonly baseEnv: Readonly<Record<string, string>>;
   readonly mark: string;
@@ -37,8 +42,8 @@ interface Ending {
 
 /** A service: starts its process, keeps it alive, replaces and stops it. */
 export class Service {
-  readonly #parts: ServiceParts;
-  readonly #stopPolicy: StopPolicy;
+  readonly #parts: Omit<ServiceParts, "definition">;
+  #definition: ResolvedService;
   readonly #lives = new Set<Life>();
   #run: Run | null = null;
   #isEnding = false;
@@ -47,7 +52,7 @@ export class Service {
   #isForced = false;
   #life: Life | null = null;
   #watch: AbortController | null = null;
-  #backoff: AbortController | null = null;
+  #pause: AbortController | null = null;
   #socket: ListeningSocket | null = null;
   #keepsSocket = false;
   #rolling: Promise<void> | null = null;
@@ -56,7 +61,13 @@ export class Service {
 
   constructor(parts: ServiceParts) {
     this.#parts = parts;
-    this.#stopPolicy = stopPolicyOf(parts.definition);
+    this.#definition = parts.definition;
+  }
+
+  /** From now on this definition counts: its probes and policies at once, the rest with the next process. */
+  redefine(definition: ResolvedService): void {
+    this.#definition = definition;
+    if (this.#life && this.#run && this.#isUp()) this.#adopt(this.#life, this.#run.stop.signal);
   }
 
   /** Sees to it that the service runs, or will as soon as it can; clears a failure. Does not wait for it. */
@@ -65,12 +76,15 @@ export class Service {
     while (this.#isEnding) await this.#run?.done;
     if (!this.#isWanted) return;
     if (this.#run) {
-      this.#backoff?.abort(); // asked for by hand: no more waiting
+      this.#pause?.abort(); // asked for by hand: no more waiting
       return;
     }
     this.#history = noRestarts;
     this.#isForced = false;
-    this.#parts.status.move("start-asked", "was asked to start", { restarts: 0 });
+    this.#parts.status.move("start-asked", "was asked to start", {
+      restarts: 0,
+      completedAt: null,
+    });
     const stop = new AbortController();
     const done = this.#keepRunning(stop.signal).finally(() => {
       this.#run = null;
@@ -92,11 +106,11 @@ export class Service {
    * ready before the old one is asked to stop; throws `restart-failed` when it does not get there, and the
    * old one goes on. Otherwise stops and starts, and does not wait until it is ready.
    */
-  async restart(): Promise<void> {
+  async restart(why: string | null = null): Promise<void> {
     const old = this.#life;
     if (this.#rolling) return await this.#rolling;
-    if (!old || !this.#run || !this.#canRoll()) return await this.#stopAndStart();
-    this.#rolling = this.#roll(old, this.#run.stop.signal);
+    if (!old || !this.#run || !this.#canRoll()) return await this.#stopAndStart(why);
+    this.#rolling = this.#roll(old, this.#run.stop.signal, why);
     try {
       await this.#rolling;
     } finally {
@@ -105,15 +119,18 @@ export class Service {
   }
 
   #canRoll(): boolean {
-    const { definition, status } = this.#parts;
-    const isUp = status.state === "ready" || status.state === "unhealthy";
-    return isUp && this.#socket !== null && definition.readiness?.kind === "notify";
+    return this.#isUp() && this.#socket !== null && isAnnouncement(this.#definition.readiness);
   }
 
-  async #stopAndStart(): Promise<void> {
+  #isUp(): boolean {
+    const { state } = this.#parts.status;
+    return state === "ready" || state === "unhealthy";
+  }
+
+  async #stopAndStart(why: string | null): Promise<void> {
     this.#isWanted = true;
     this.#keepsSocket = true; // who comes in between waits in the backlog
-    await this.#halt("is being restarted");
+    await this.#halt(why === null ? "is being restarted" : `is being restarted: ${why}`);
     this.#keepsSocket = false;
     if (this.#isWanted) await this.start();
     else this.#closeSocket();
@@ -131,7 +148,7 @@ export class Service {
     status.move("ended", reason, { pid: null }); // it had failed before: nothing was left to end
   }
 
-  async #roll(old: Life, stopAsked: AbortSignal): Promise<void> {
+  async #roll(old: Life, stopAsked: AbortSignal, why: string | null): Promise<void> {
     const deathIsSeen = this.#changeAfter(old.over);
     let next: Life;
     try {
@@ -141,7 +158,7 @@ export class Service {
       if (old.over.aborted && !stopAsked.aborted) return await deathIsSeen;
       throw new ProcessManagerError(
         "restart-failed",
-        `the new process of ${this.#parts.definition.name} did not get ready: ${messageOf(error)}; pid ${old.pid} still serves`,
+        `the new process of ${this.#definition.name} did not get ready: ${messageOf(error)}; pid ${old.pid} still serves`,
         { cause: error },
       );
     }
@@ -150,10 +167,9 @@ export class Service {
       if (!stopAsked.aborted) await deathIsSeen;
       return;
     }
-    const { restarts } = this.#parts.status.record;
     this.#adopt(next, stopAsked);
-    const reason = `pid ${next.pid} took over from pid ${old.pid}`;
-    this.#parts.status.move("replaced", reason, { pid: next.pid, restarts: restarts + 1 });
+    const reason = `pid ${next.pid} took over from pid ${old.pid}${why === null ? "" : `: ${why}`}`;
+    this.#parts.status.move("replaced", reason, { pid: next.pid, ...this.#oneMoreRestart(reason) });
     await this.#endLife(old);
   }
 
@@ -169,11 +185,14 @@ export class Service {
     const { status } = this.#parts;
     try {
       await this.#parts.untilDependenciesMet(signal);
-      status.move("dependencies-met", "is starting");
-      while (!signal.aborted) {
-        const ending = await this.#oneLife(signal);
-        if (!(await this.#goesOn(ending, signal))) break;
-      }
+      do {
+        if (this.#definition.schedule) await this.#untilDue(this.#definition.schedule, signal);
+        status.move("dependencies-met", "is starting");
+        for (;;) {
+          const ending = await this.#oneLife(signal);
+          if (!(await this.#goesOn(ending, signal))) break;
+        }
+      } while (this.#definition.schedule);
     } catch (error) {
       // Nothing is expected to throw but the abort; if something does, it must be seen, not lost.
       if (!signal.aborted) status.move("gave-up", `the manager could not go on: ${messageOf(error)}`);
@@ -186,25 +205,65 @@ export class Service {
 
   /** Whether the service is to be started again, after the wait that is due. */
   async #goesOn(ending: Ending, signal: AbortSignal): Promise<boolean> {
-    const { status, definition } = this.#parts;
     signal.throwIfAborted();
     if (ending.isFatal) {
-      status.move("gave-up", ending.reason, { pid: null });
+      await this.#giveUp(ending.reason);
       return false;
     }
-    const policy = restartPolicyOf(definition);
-    const decision = decideRestart(policy, this.#history, ending, Date.now(), Math.random());
-    if (decision.kind === "finish") {
-      status.move("finished", ending.reason, { pid: null });
-      return false;
+    const { restart } = this.#definition;
+    const decision = decideRestart(restart, this.#history, ending, Date.now(), Math.random());
+    if (decision.kind === "retry") {
+      this.#history = decision.history;
+      await this.#waitToRetry(ending.reason, decision.delayMs, signal);
+      return true;
     }
-    if (decision.kind === "give-up") {
-      status.move("gave-up", `${ending.reason}; ${decision.reason}`, { pid: null });
-      return false;
+    if (decision.kind === "give-up") await this.#giveUp(`${ending.reason}; ${decision.reason}`);
+    else this.#finish(ending.reason);
+    return false;
+  }
+
+  #finish(reason: string): void {
+    const { status } = this.#parts;
+    if (this.#definition.kind === "service") status.move("finished", reason, { pid: null });
+    else {
+      const completedAt = new Date().toISOString();
+      const happening = this.#definition.schedule ? "rescheduled" : "completed";
+      status.move(happening, `is done: ${reason}`, { pid: null, completedAt });
     }
-    this.#history = decision.history;
-    await this.#waitToRetry(ending.reason, decision.delayMs, signal);
-    return true;
+  }
+
+  /** Failed, until somebody starts it; a scheduled task only for this time. */
+  async #giveUp(reason: string): Promise<void> {
+    const { status, log } = this.#parts;
+    if (this.#definition.schedule) {
+      status.move("rescheduled", reason, { pid: null });
+      return;
+    }
+    const lines = await log.tail(lastLinesMax).catch(() => []);
+    status.move("gave-up", reason, { pid: null, lastLines: lines.map(({ line }) => line) });
+  }
+
+  /** Waits for a scheduled task's time, or until it is asked to start by hand. */
+  async #untilDue(schedule: string, signal: AbortSignal): Promise<void> {
+    const { status } = this.#parts;
+    const { nextRunAfter } = await import("./schedule.ts");
+    const due = nextRunAfter(schedule, new Date());
+    if (!due) throw new Error(`the schedule ${schedule} has no next time`);
+    const last = status.record.lastExit ? `; the last run ${describeExit(status.record.lastExit)}` : "";
+    status.explain(`runs next at ${due.toISOString()}${last}`, { nextTryAt: due.toISOString() });
+    this.#pause = new AbortController();
+    const wake = AbortSignal.any([signal, this.#pause.signal]);
+    // In steps: a timer cannot wait longer than 24 days, and does not see the clock being set.
+    while (!wake.aborted && Date.now() < due.getTime())
+      await delay(Math.min(due.getTime() - Date.now(), 60_000), undefined, { signal: wake }).catch(() => {});
+    this.#pause = null;
+    signal.throwIfAborted();
+  }
+
+  #oneMoreRestart(reason: string): Pick<ServiceRecord, "restarts" | "recentRestarts"> {
+    const { restarts, recentRestarts } = this.#parts.status.record;
+    const one = { at: new Date().toISOString(), reason };
+    return { restarts: restarts + 1, recentRestarts: [...recentRestarts, one].slice(-recentRestartsMax) };
   }
 
   async #waitToRetry(reason: string, delayMs: number, signal: AbortSignal): Promise<void> {
@@ -212,20 +271,21 @@ export class Service {
     const nextTryAt = new Date(Date.now() + delayMs).toISOString();
     const when = delayMs === 0 ? "starting it again at once" : `next try in ${delayMs} ms`;
     status.move("died", `${reason}; ${when}`, { pid: null, nextTryAt });
-    this.#backoff = new AbortController();
-    const wake = AbortSignal.any([signal, this.#backoff.signal]);
+    this.#pause = new AbortController();
+    const wake = AbortSignal.any([signal, this.#pause.signal]);
     if (delayMs > 0) await delay(delayMs, undefined, { signal: wake }).catch(() => undefined);
-    this.#backoff = null;
+    this.#pause = null;
     signal.throwIfAborted();
-    status.move("retry-due", `is starting again: ${reason}`, { restarts: status.record.restarts + 1 });
+    status.move("retry-due", `is starting again: ${reason}`, this.#oneMoreRestart(reason));
   }
 
   async #oneLife(signal: AbortSignal): Promise<Ending> {
     let life: Life;
+    const isTask = this.#definition.kind === "task";
     try {
       // Told, not only noted: others may wait until this one is started.
       life = await this.#bringUp(signal, ({ pid }) =>
-        this.#parts.status.explain(`runs as pid ${pid} and is not ready yet`, { pid }),
+        this.#parts.status.explain(`runs as pid ${pid}${isTask ? "" : " and is not ready yet"}`, { pid }),
       );
     } catch (error) {
       signal.throwIfAborted();
@@ -233,7 +293,7 @@ export class Service {
     }
     this.#adopt(life, signal);
     this.#readyAt = performance.now();
-    this.#parts.status.move("probe-passed", "is ready");
+    if (!isTask) this.#parts.status.move("probe-passed", "is ready");
     return await this.#untilDeath(signal);
   }
 
@@ -251,38 +311,35 @@ export class Service {
     } catch (error) {
       const exit = life.over.aborted ? await life.died : null;
       await this.#endLife(life);
-      if (exit) throw new EarlyDeath(`${describeExit(exit)} before it was ready`, exit.code === 0);
+      if (exit) throw new EarlyDeath(`${describeExit(exit)} before it was ready`, this.#isSuccess(exit));
       throw error;
     }
   }
 
   async #prepare(signal: AbortSignal): Promise<void> {
-    const { definition, baseEnv, mark } = this.#parts;
-    const env = { ...baseEnv, ...definition.env, PROCESS_MANAGER_MARK: mark };
-    if (definition.prepare) await orAbort(definition.prepare(signal, env), signal);
+    const { prepare, env } = this.#definition;
+    const { baseEnv, mark } = this.#parts;
+    const marked = { ...baseEnv, ...env, PROCESS_MANAGER_MARK: mark };
+    if (prepare) await orAbort(prepare(signal, marked), signal);
   }
 
   async #takePort(): Promise<void> {
-    const { listen, portHint } = this.#parts.definition;
+    const { listen, portHint } = this.#definition;
     if (!listen || this.#socket) return;
     if (listen.hold && canHoldSockets) this.#socket = await ListeningSocket.bind(listen, portHint);
     else await assertPortFree(listen, portHint);
   }
 
   async #spawn(): Promise<Life> {
-    const { definition, baseEnv, mark, guard, log } = this.#parts;
-    const notifies = definition.readiness?.kind === "notify";
+    const { baseEnv, mark, guard, log } = this.#parts;
     const socketFd = this.#socket?.fd ?? null;
-    const descriptors = descriptorEnv(definition.name, socketFd !== null, notifies);
-    const env = { ...baseEnv, ...definition.env, ...descriptors };
-    const stopSignal = this.#stopPolicy.signal;
-    const life = await Life.spawn({ definition, env, socketFd, notifies, stopSignal, mark, guard, log });
+    const life = await Life.spawn({ definition: this.#definition, baseEnv, socketFd, mark, guard, log });
     this.#lives.add(life);
     return life;
   }
 
   async #untilReady(life: Life, signal: AbortSignal): Promise<void> {
-    const { readiness, afterReady, startTimeoutMs = 60_000 } = this.#parts.definition;
+    const { readiness, afterReady, startTimeoutMs } = this.#definition;
     const late = new AbortController();
     const attempt = AbortSignal.any([signal, life.over, late.signal]);
     let lastAnswer = "";
@@ -290,9 +347,9 @@ export class Service {
       late.abort(new Error(`was not ready within ${startTimeoutMs / 1000} s${lastAnswer}`));
     }, startTimeoutMs);
     try {
-      if (readiness?.kind === "notify") await orAbort(life.notified, attempt);
+      if (isAnnouncement(readiness)) await orAbort(life.announced, attempt);
       else if (readiness)
-        await untilPasses(readiness, attempt, (reason) => {
+        await untilPasses(readiness, life.probeContext, attempt, (reason) => {
           lastAnswer = `: ${reason}`;
         });
       clearTimeout(timer); // migrations may take longer than any start should
@@ -310,17 +367,22 @@ export class Service {
     this.#life = life;
     this.#watch = new AbortController();
     const signal = AbortSignal.any([stopAsked, life.over, this.#watch.signal]);
-    const { definition, status } = this.#parts;
-    const { readiness, liveness } = definition;
-    const watched = readiness?.kind === "notify" ? readiness.watch : readiness;
+    const { status } = this.#parts;
+    const { readiness, liveness } = this.#definition;
+    const watched = isAnnouncement(readiness) ? readiness.watch : readiness;
     if (watched) {
       const onGood = (): boolean => status.move("probe-passed", "is ready again");
       const onBad = (reason: string): boolean => status.move("probe-failed", `is not ready: ${reason}`);
-      void watchProbe(watched, true, { onGood, onBad }, signal);
+      void watchProbe(watched, life.probeContext, true, { onGood, onBad }, signal);
     }
     if (liveness) {
       const onBad = (reason: string): void => this.#replaceHung(life, reason);
-      void watchProbe(liveness, true, { onGood: () => undefined, onBad }, signal);
+      const begin = delay(liveness.initialDelayMs ?? 0, undefined, { signal });
+      const watcher = { onGood: () => undefined, onBad };
+      void begin.then(
+        () => watchProbe(liveness, life.probeContext, true, watcher, signal),
+        () => undefined,
+      );
     }
   }
 
@@ -343,13 +405,17 @@ export class Service {
       await this.#endLeftovers(life);
       const reason = life.killReason ?? describeExit(exit);
       const readyForMs = performance.now() - this.#readyAt;
-      return { reason, isFatal: false, clean: exit.code === 0, readyForMs };
+      return { reason, isFatal: false, clean: this.#isSuccess(exit), readyForMs };
     }
+  }
+
+  #isSuccess({ code }: Exit): boolean {
+    return code !== null && this.#definition.restart.successExitCodes.includes(code);
   }
 
   async #endLife(life: Life): Promise<void> {
     if (this.#isForced) await life.kill();
-    this.#reportLeft(await life.end(this.#stopPolicy));
+    this.#reportLeft(await life.end(this.#definition.stop));
     if (life.over.aborted) this.#parts.status.note({ lastExit: await life.died });
     this.#lives.delete(life);
   }

@@ -84,7 +84,7 @@ test("a second, forced stop does not wait for a deaf process", async (t) => {
       command: ["/bin/sh", "-c", "trap '' TERM; echo \"deaf $$\"; while :; do sleep 0.05; done"],
       stop: { timeoutMs: 600_000 },
     }),
-    defineService({ name: "web", command: forever, dependsOn: [{ name: "deaf", state: "ready" }] }),
+    defineService({ name: "web", command: forever, dependsOn: { deaf: "ready" } }),
   ]);
   await manager.start();
   await told(fixture, "deaf", /deaf (\d+)/);

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Definition } from "./definition.ts";
+import { resolveDefinitions } from "./resolve-definitions.ts";
 import { dependants, startOrder } from "./start-order.ts";
 import { validateDefinitions } from "./validate-definitions.ts";
 
 const command = ["true"] as const;
-const ready = (name: string) => ({ name, state: "ready" }) as const;
 
-test("everything wrong with the definitions is named in one error", () => {
+test("everything wrong with the definitions is named in one error", async () => {
   const listen = { host: "127.0.0.1", port: 5001 };
   const definitions: Definition[] = [
     { name: "Api", command },
@@ -18,14 +18,14 @@ test("everything wrong with the definitions is named in one error", () => {
       command,
       listen: { host: "0.0.0.0", port: 5001 },
       portHint: "PORT",
-      dependsOn: [ready("nobody")],
+      dependsOn: ["nobody"],
     },
-    { name: "one", command, dependsOn: [ready("two")] },
-    { name: "two", command, dependsOn: [ready("one")] },
+    { name: "one", command, dependsOn: ["two"] },
+    { name: "two", command, dependsOn: ["one"] },
     { name: "odd", command, listen: { host: "127.0.0.1", port: 70_000 }, stop: { timeoutMs: Number.NaN } },
     { name: "manager", command },
   ];
-  assert.throws(() => validateDefinitions(definitions), {
+  await assert.rejects(validateDefinitions(definitions), {
     code: "definition-invalid",
     message: [
       '"Api" is no name: lower-case letters, digits and dashes',
@@ -40,16 +40,17 @@ test("everything wrong with the definitions is named in one error", () => {
   });
 });
 
-test("dependencies come before what depends on them, and only those that are needed", () => {
+test("dependencies come before what depends on them, and only those that are needed", async () => {
   const definitions: Definition[] = [
-    { name: "agent", command, dependsOn: [ready("chat"), ready("database")] },
-    { name: "chat", command, dependsOn: [ready("database")] },
+    { name: "agent", command, dependsOn: ["chat", "database"] },
+    { name: "chat", command, dependsOn: ["database"] },
     { name: "database", command },
     { name: "api", command },
   ];
-  validateDefinitions(definitions);
-  const names = (of?: string[]): string[] => startOrder(definitions, of).map((definition) => definition.name);
+  await validateDefinitions(definitions);
+  const resolved = resolveDefinitions(definitions);
+  const names = (of?: string[]): string[] => startOrder(resolved, of).map((definition) => definition.name);
   assert.deepEqual(names(), ["database", "chat", "agent", "api"]);
   assert.deepEqual(names(["chat"]), ["database", "chat"]);
-  assert.deepEqual(dependants(definitions).get("database"), ["agent", "chat"]);
+  assert.deepEqual(dependants(resolved).get("database"), ["agent", "chat"]);
 });

@@ -1,50 +1,129 @@
-import { type Definition, isExternal, type Listen, type ServiceDefinition } from "./definition.ts";
+import {
+  type ActiveProbe,
+  type Definition,
+  isAnnouncement,
+  type Listen,
+  type ServiceDefinition,
+} from "./definition.ts";
 import { ProcessManagerError } from "./process-manager-error.ts";
+import {
+  dependencyNames,
+  type ResolvedService,
+  replicaNames,
+  resolveDefinitions,
+} from "./resolve-definitions.ts";
 
 /** Throws one `definition-invalid` that names everything wrong with the definitions, or returns. */
-export function validateDefinitions(definitions: readonly Definition[]): void {
+export async function validateDefinitions(definitions: readonly Definition[]): Promise<void> {
   const problems = [
     ...badNames(definitions),
-    ...definitions.flatMap((definition) => (isExternal(definition) ? [] : badFields(definition))),
+    ...definitions.flatMap((definition) => (definition.kind === "external" ? [] : badFields(definition))),
     ...unknownDependencies(definitions),
     ...cycles(definitions),
     ...sharedPorts(definitions),
+    ...(await badSchedules(definitions)),
   ];
   if (problems.length > 0) throw new ProcessManagerError("definition-invalid", problems.join("; "));
 }
 
 function badNames(definitions: readonly Definition[]): string[] {
   const seen = new Set<string>();
-  return definitions.flatMap(({ name }) => {
+  return definitions.flatMap((definition) => {
+    const { name } = definition;
     if (!/^[a-z][a-z0-9-]*$/.test(name))
       return [`"${name}" is no name: lower-case letters, digits and dashes`];
     // The manager writes its own log as manager.log beside those of the services.
     if (name === "manager") return [`the name "manager" is the manager's own`];
-    if (seen.has(name)) return [`the name "${name}" is used twice`];
-    seen.add(name);
-    return [];
+    const names = [...namesOf(definition)];
+    const taken = names.filter((one) => seen.has(one));
+    for (const one of names) seen.add(one);
+    return taken.map((one) => `the name "${one}" is used twice`);
   });
 }
 
+/** What it is called by, and what its replicas are. */
+function namesOf(definition: Definition): Set<string> {
+  return new Set([definition.name, ...(definition.kind === "external" ? [] : replicaNames(definition))]);
+}
+
 function badFields(definition: ServiceDefinition): string[] {
-  const { name, command, listen, restart, stop } = definition;
+  const { name, command, listen, restart, stop, replicas = 1, memoryMaxMiB = 1 } = definition;
   const problems: string[] = [];
   if (!command[0]) problems.push(`${name} has no command`);
-  if (listen && !(Number.isInteger(listen.port) && listen.port > 0 && listen.port < 65_536))
-    problems.push(`${name} listens on ${listen.port}, which is no port`);
+  const last = Math.max(0, replicas - 1);
+  for (const port of listen ? new Set([listen.port, listen.port + last]) : [])
+    if (!(Number.isInteger(port) && port > 0 && port < 65_536))
+      problems.push(`${name} listens on ${port}, which is no port`);
   for (const [key, value] of Object.entries({ ...restart, ...stop }))
     if (typeof value === "number" && !(value >= 0)) problems.push(`${name} has ${key} ${value}`);
+  if (!(Number.isInteger(replicas) && replicas >= 0 && replicas <= 1_000))
+    problems.push(`${name} has ${replicas} replicas; from 0 to 1000 are possible`);
+  if (!(memoryMaxMiB > 0)) problems.push(`${name} has memoryMaxMiB ${memoryMaxMiB}`);
+  return [...problems, ...badTask(definition), ...badProbes(definition)];
+}
+
+function badTask({ name, kind, schedule, readiness, liveness }: ServiceDefinition): string[] {
+  if (kind !== "task")
+    return schedule === undefined ? [] : [`${name} has a schedule, which only a task (kind: task) can have`];
+  return readiness || liveness ? [`${name} is a task, which has no probes: it is done when it ends`] : [];
+}
+
+function badProbes({ name, listen, readiness, liveness }: ServiceDefinition): string[] {
+  const problems: string[] = [];
+  const active: ActiveProbe[] = liveness ? [liveness] : [];
+  if (isAnnouncement(readiness)) {
+    if (readiness.watch) active.push(readiness.watch);
+    if (readiness.kind === "log" && readiness.pattern === undefined)
+      problems.push(`${name} has a log probe without a pattern`);
+    if (readiness.kind === "log") problems.push(...badPattern(name, readiness.pattern));
+  } else if (readiness) active.push(readiness);
+  for (const probe of active) {
+    if (probe.kind === "http")
+      problems.push(...badPattern(name, probe.body), ...badUrl(name, probe.url, listen));
+    if (probe.kind === "tcp" && probe.port === undefined && !listen)
+      problems.push(`${name} has a tcp probe without a port, and no listen address`);
+  }
   return problems;
 }
 
-function dependenciesOf(definition: Definition): readonly string[] {
-  return isExternal(definition) ? [] : (definition.dependsOn ?? []).map((dependency) => dependency.name);
+function badPattern(name: string, pattern: string | undefined): string[] {
+  try {
+    if (pattern !== undefined) new RegExp(pattern);
+    return [];
+  } catch {
+    return [`${name} has a pattern that is no regular expression: ${pattern}`];
+  }
+}
+
+function badUrl(name: string, url: string, listen: Listen | undefined): string[] {
+  if (url.startsWith("/"))
+    return listen ? [] : [`${name} is probed at ${url}, and has no listen address that this could be on`];
+  const protocol = URL.canParse(url) ? new URL(url).protocol : "";
+  return protocol === "http:" || protocol === "https:"
+    ? []
+    : [`${name} is probed at ${url}, which is no URL`];
+}
+
+async function badSchedules(definitions: readonly Definition[]): Promise<string[]> {
+  const scheduled = definitions.flatMap((one) =>
+    one.kind === "task" && one.schedule !== undefined ? [{ name: one.name, schedule: one.schedule }] : [],
+  );
+  if (scheduled.length === 0) return [];
+  const { nextRunAfter } = await import("./schedule.ts");
+  return scheduled.flatMap(({ name, schedule }) => {
+    try {
+      if (nextRunAfter(schedule, new Date())) return [];
+      return [`${name} has the schedule "${schedule}", which never comes`];
+    } catch {
+      return [`${name} has the schedule "${schedule}", which is none: five fields, like "0 3 * * *"`];
+    }
+  });
 }
 
 function unknownDependencies(definitions: readonly Definition[]): string[] {
   const known = new Set(definitions.map((definition) => definition.name));
   return definitions.flatMap((definition) =>
-    dependenciesOf(definition)
+    dependencyNames(definition)
       .filter((name) => !known.has(name))
       .map((name) => `${definition.name} depends on ${name}, which is not defined`),
   );
@@ -59,7 +138,7 @@ function cycles(definitions: readonly Definition[]): string[] {
     if (at >= 0) found.push(`a cycle of dependencies: ${[...path.slice(at), name].join(" → ")}`);
     const definition = byName.get(name);
     if (at >= 0 || done.has(name) || !definition) return;
-    for (const next of dependenciesOf(definition)) visit(next, [...path, name]);
+    for (const next of dependencyNames(definition)) visit(next, [...path, name]);
     done.add(name);
   };
   for (const { name } of definitions) visit(name, []);
@@ -68,22 +147,22 @@ function cycles(definitions: readonly Definition[]): string[] {
 
 const wildcards = new Set(["0.0.0.0", "::"]);
 
-function overlap(a: Listen, b: Listen): boolean {
+type Listener = Omit<ResolvedService, "listen"> & { readonly listen: Required<Listen> };
+
+function overlap({ listen: a }: Listener, { listen: b }: Listener): boolean {
   return a.port === b.port && (a.host === b.host || wildcards.has(a.host) || wildcards.has(b.host));
 }
 
 function sharedPorts(definitions: readonly Definition[]): string[] {
-  const listeners = definitions.flatMap((definition) =>
-    !isExternal(definition) && definition.listen
-      ? [{ name: definition.name, listen: definition.listen, hint: definition.portHint }]
-      : [],
+  const listeners = resolveDefinitions(definitions).filter(
+    (one): one is Listener => one.kind !== "external" && one.listen !== null,
   );
   return listeners.flatMap((one, index) =>
     listeners
       .slice(index + 1)
-      .filter((other) => overlap(one.listen, other.listen))
+      .filter((other) => overlap(one, other))
       .map((other) => {
-        const hints = [one.hint, other.hint].filter((hint) => hint !== undefined);
+        const hints = [one.portHint, other.portHint].filter((hint) => hint !== undefined);
         const advice = hints.length > 0 ? ` (set ${hints.join(" or ")})` : "";
         return `${one.name} and ${other.name} both listen on port ${one.listen.port}${advice}`;
       }),
