@@ -226,6 +226,11 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     return this.#events.subscribe({ weightMax: waitingEventsMax, weigh: () => 1 });
   }
 
+  /** Resolves when the files that restart this service are being watched: what changes from then on is seen. */
+  async watching(name: string): Promise<void> {
+    await this.#ownPart(name).upkeep.watching();
+  }
+
   /** Calls the listener at every change, in the same turn. Returns what ends that. */
   onEvent(listener: (event: ServiceEvent) => void): () => void {
     this.#listeners.on("event", listener);

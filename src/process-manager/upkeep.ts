@@ -39,6 +39,11 @@ export class Upkeep {
     );
   }
 
+  /** Resolves when every watched file is being watched. */
+  async watching(): Promise<void> {
+    await this.#watch;
+  }
+
   async end(): Promise<void> {
     const stop = this.#watch?.catch(() => undefined);
     this.#watch = null;

@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { type Definition, defineService } from "./definition.ts";
+import {
+  ask,
+  Fixture,
+  forever,
+  recordOf,
+  refuses,
+  serverScript,
+  untilRecord,
+  untilState,
+} from "./fixture.ts";
+import type { ProcessManager } from "./process-manager.ts";
+
+/** A manager whose definitions are what `written` holds when it is asked to apply them. */
+async function open(t: TestContext, first: (fixture: Fixture) => Definition[]) {
+  const fixture = await Fixture.create(t);
+  const written = { definitions: first(fixture) };
+  const manager = await fixture.open(written.definitions, { reload: async () => written.definitions });
+  await manager.start();
+  await manager.whenSettled();
+  return { fixture, written, manager };
+}
+
+function actions(changes: Awaited<ReturnType<ProcessManager["plan"]>>): string[] {
+  return changes.map(({ name, action, why }) => `${name} ${action}: ${why.join(", ")}`);
+}
+
+test("apply does what plan says: only what changed gets a new process, and why is told", async (t) => {
+  const readiness = { kind: "log", pattern: "^done$" } as const;
+  const base = (env: Record<string, string>) =>
+    defineService({ name: "api", command: "env; echo done; exec sleep 1000", env, readiness });
+  const { manager, written } = await open(t, () => [
+    base({ KEPT: "1", GONE: "secret", CHANGED: "1" }),
+    defineService({ name: "web", command: forever }),
+    defineService({ name: "old", command: forever }),
+    defineService({ name: "calm", command: forever }),
+  ]);
+  const before = new Map(manager.services().map(({ name, pid }) => [name, pid]));
+  written.definitions = [
+    base({ KEPT: "1", CHANGED: "2", NEW: "1" }),
+    defineService({ name: "web", command: forever }),
+    defineService({ name: "calm", command: forever, stop: { timeoutMs: 100 } }),
+    defineService({ name: "new", command: forever, dependsOn: ["web"] }),
+  ];
+  const expected = [
+    "api restart: variable CHANGED changed, variable GONE was removed, variable NEW is new",
+    "web keep: ",
+    "calm update: stop changed",
+    "new add: is new",
+    "old remove: is no more defined",
+  ];
+  assert.deepEqual(actions(await manager.plan()), expected);
+  assert.equal(recordOf(manager, "api").pid, before.get("api"));
+  assert.deepEqual(actions(await manager.apply()), expected);
+  assert.deepEqual(
+    manager.services().map(({ name, state, pid }) => [name, state, pid === before.get(name)]),
+    [
+      ["api", "ready", false],
+      ["web", "ready", true],
+      ["calm", "ready", true],
+      ["new", "ready", false],
+    ],
+  );
+  const lines = manager.subscribeLogs({ service: "api", tailLines: 100, follow: false });
+  let last = "";
+  for await (const { line } of lines) last += `${line}\n`;
+  assert.ok(last.lastIndexOf("GONE=") < last.lastIndexOf("CHANGED=2"), "a removed variable was passed on");
+  assert.deepEqual(
+    actions(await manager.plan()).filter((one) => !/ keep: $/.test(one)),
+    [],
+  );
+});
+
+test("definitions that are wrong change nothing", async (t) => {
+  const { manager, written } = await open(t, () => [defineService({ name: "web", command: forever })]);
+  const { pid } = recordOf(manager, "web");
+  written.definitions = [defineService({ name: "web", command: forever, dependsOn: ["nobody"] })];
+  await assert.rejects(manager.apply(), { code: "definition-invalid" });
+  assert.equal(recordOf(manager, "web").pid, pid);
+  assert.deepEqual(recordOf(manager, "web").dependsOn, []);
+});
+
+test("a service that moves to another port leaves the old one", async (t) => {
+  const { fixture, manager, written } = await open(t, () => []);
+  const script = await fixture.script("server.cjs", serverScript);
+  const ports = [await fixture.freePort(), await fixture.freePort()] as const;
+  const define = (port: number): Definition =>
+    defineService({
+      name: "web",
+      command: [process.execPath, script],
+      listen: { port, hold: true },
+      readiness: { kind: "notify" },
+    });
+  written.definitions = [define(ports[0])];
+  await manager.apply();
+  assert.equal(await ask(ports[0], "/"), String(recordOf(manager, "web").pid));
+  written.definitions = [define(ports[1])];
+  await manager.apply();
+  assert.equal(await ask(ports[1], "/"), String(recordOf(manager, "web").pid));
+  assert.equal(recordOf(manager, "web").port, ports[1]);
+  assert.equal(await refuses(ports[0]), true);
+});
+
+test("what was stopped by hand stays stopped, and starts as it is written by then", async (t) => {
+  const { manager, written } = await open(t, () => [defineService({ name: "web", command: forever })]);
+  await manager.stop("web");
+  written.definitions = [defineService({ name: "web", command: "echo anew; exec sleep 1000" })];
+  await manager.apply();
+  assert.equal(recordOf(manager, "web").state, "stopped");
+  await manager.startAndWait("web");
+  const { value } = await manager.subscribeLogs({ service: "web", tailLines: 1 }).next();
+  assert.equal(value?.line, "anew");
+});
+
+test("a new liveness probe counts at once, for the process that runs", async (t) => {
+  const { fixture, manager, written } = await open(t, () => []);
+  const script = await fixture.script("server.cjs", serverScript);
+  const port = await fixture.freePort();
+  const define = (url: string): Definition =>
+    defineService({
+      name: "web",
+      command: [process.execPath, script, String(port)],
+      listen: { port },
+      readiness: { kind: "http", url: "/" },
+      liveness: { kind: "http", url, periodMs: 20, failureThreshold: 1 },
+    });
+  written.definitions = [define("/")];
+  await manager.apply();
+  const { pid } = recordOf(manager, "web");
+  await ask(port, "/sick");
+  written.definitions = [define("/readyz")];
+  assert.deepEqual(actions(await manager.apply()), ["web update: liveness changed"]);
+  const { reason } = await untilRecord(manager, "web", (record) => record.pid !== pid);
+  assert.match(reason, /does not answer \(answered 503: the store is away\)/);
+});
+
+test("a watched file that changes restarts its service once, whatever is ignored does not", async (t) => {
+  const { fixture, manager, written } = await open(t, () => []);
+  written.definitions = [
+    defineService({
+      name: "web",
+      command: forever,
+      cwd: fixture.folder,
+      watch: { paths: ["."], ignore: ["*.tmp"], debounceMs: 30 },
+    }),
+  ];
+  await manager.apply();
+  const first = await untilState(manager, "web", "ready");
+  await manager.watching("web");
+  await writeFile(join(fixture.folder, "scratch.tmp"), "1");
+  await writeFile(join(fixture.folder, "app.js"), "1");
+  await writeFile(join(fixture.folder, "lib.js"), "1");
+  const second = await untilRecord(
+    manager,
+    "web",
+    ({ state, pid }) => state === "ready" && pid !== first.pid,
+  );
+  const log = manager.subscribeLogs({ service: "manager", tailLines: 50, follow: false });
+  const told: string[] = [];
+  for await (const { line } of log) if (line.includes("ready → stopping")) told.push(line);
+  assert.equal(told.length, 1, told.join("\n"));
+  assert.match(told[0] ?? "", /(app|lib)\.js changed/);
+  await manager.stop("web");
+  assert.notEqual(second.pid, first.pid);
+});
