@@ -4,7 +4,7 @@ export const shells = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof shells)[number];
 
 const services = ["database", "chat", "agent", "api"];
-const takeServices = new Set(["up", "start", "stop", "restart", "logs"]);
+const takeServices = new Set(["up", "start", "stop", "restart", "logs", "why"]);
 
 /** A script that completes verbs, options and service names, made from the commands themselves. */
 export function completionScript(shell: Shell, program: Command): string {

@@ -82,7 +82,8 @@ export async function runningServices(config: Config): Promise<ServiceRecord[] |
   }
 }
 
-async function withStation(
+/** Does the work with the station of this home; where none runs, or it refuses, says so and gives the exit code. */
+export async function withStation(
   config: Config,
   work: (station: ControlClient) => Promise<number>,
 ): Promise<number> {
@@ -111,7 +112,7 @@ function printServices(services: readonly ServiceRecord[]): void {
 }
 
 /** A time as how long ago it was: 4 s, 12 min, 3 h, 2 d. */
-function ago(iso: string): string {
+export function ago(iso: string): string {
   const seconds = Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 1000));
   if (seconds < 100) return `${seconds} s`;
   if (seconds < 6_000) return `${Math.round(seconds / 60)} min`;

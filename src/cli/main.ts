@@ -39,6 +39,17 @@ function program(): Command {
     });
 
   pugmark
+    .command("why")
+    .description("why a service is down: how it ended, its last lines, what changed, what comes next")
+    .argument("<name>", `a service: ${serviceNames}`)
+    .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark why api", "pugmark why chat --json"))
+    .action(async (name: string, { json }: { json?: boolean }) => {
+      const { why } = await import("./why.ts");
+      process.exitCode = await why(settings().config, name, json === true);
+    });
+
+  pugmark
     .command("logs")
     .description("what the services print, the newest last")
     .argument("[name]", "one service; without it all of them")

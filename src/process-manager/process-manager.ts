@@ -9,6 +9,7 @@ import { ExternalService } from "./external-service.ts";
 import { Feed } from "./feed.ts";
 import { Guard } from "./guard.ts";
 import { HomeLock } from "./home-lock.ts";
+import { describeExit } from "./life.ts";
 import { defaultRotation, type RotationPolicy } from "./log-file.ts";
 import { followLogs } from "./log-follower.ts";
 import { ProcessManagerError } from "./process-manager-error.ts";
@@ -19,6 +20,7 @@ import {
   type ResolvedService,
   resolveDefinitions,
 } from "./resolve-definitions.ts";
+import { RunRecords } from "./run-record.ts";
 import { Service } from "./service.ts";
 import { type LogLine, ServiceLog } from "./service-log.ts";
 import { type ServiceEvent, type ServiceRecord, ServiceStatus } from "./service-status.ts";
@@ -70,6 +72,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   readonly #lock: HomeLock;
   readonly #guard: Guard;
   readonly #ownLog: ServiceLog;
+  readonly #runs: RunRecords;
   readonly #parts = new Map<string, Part>();
   readonly #events = new Feed<ServiceEvent>();
   readonly #changes = new EventEmitter<{ change: [] }>().setMaxListeners(0);
@@ -88,6 +91,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     this.#definitions = resolveDefinitions(options.definitions);
     this.#lock = lock;
     this.#guard = new Guard(lock.holder.mark, options.baseEnv.PATH ?? "/usr/bin:/bin");
+    this.#runs = new RunRecords(this.home);
     this.#ownLog = this.#openLog("manager");
     for (const definition of this.#definitions) this.#parts.set(definition.name, this.#makePart(definition));
   }
@@ -273,6 +277,8 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       mark,
       guard: this.#guard,
       log,
+      runs: this.#runs,
+      dependencyNews: (since) => this.#dependencyNews(name, since),
       untilDependenciesMet: async (signal) => await this.#untilDependenciesMet(name, status, signal),
     });
     const upkeep = new Upkeep({
@@ -399,6 +405,16 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       status.explain(missing);
       await once(this.#changes, "change", { signal });
     }
+  }
+
+  #dependencyNews(name: string, since: string): string[] {
+    return this.#part(name).definition.dependsOn.flatMap((dependency) => {
+      const { state, reason, lastExit } = this.#part(dependency.name).status.record;
+      if (lastExit && lastExit.at > since && dependency.state !== "completed")
+        return [`${dependency.name} ${describeExit(lastExit)} at ${lastExit.at}`];
+      if (state === "unhealthy" || state === "failed") return [`${dependency.name} is ${state}: ${reason}`];
+      return [];
+    });
   }
 
   /** What the service still waits for, in words; null when everything is there. */

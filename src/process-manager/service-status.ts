@@ -36,8 +36,12 @@ export interface ServiceRecord {
   readonly recentRestarts: readonly PastRestart[];
   /** When a task last ended well, ISO; null until then. */
   readonly completedAt: string | null;
-  /** The last lines of its log, at most 50, while it is `failed`. */
+  /** When its process, or the last one, was started, ISO. */
+  readonly startedAt: string | null;
+  /** The last lines of its log, at most 50, from when it last failed or had to wait for its next try. */
   readonly lastLines: readonly string[];
+  /** What was different then from the last run that was good: files, variables, definition, dependencies. */
+  readonly changes: readonly string[];
   /** While in `backoff`, or for a scheduled task: when the next attempt comes, ISO. */
   readonly nextTryAt: string | null;
   readonly dependsOn: readonly string[];
@@ -56,7 +60,15 @@ type Identity = Pick<ServiceRecord, "name" | "group" | "kind" | "description" | 
 type Facts = Partial<
   Pick<
     ServiceRecord,
-    "pid" | "restarts" | "lastExit" | "nextTryAt" | "recentRestarts" | "completedAt" | "lastLines"
+    | "pid"
+    | "restarts"
+    | "lastExit"
+    | "nextTryAt"
+    | "recentRestarts"
+    | "completedAt"
+    | "startedAt"
+    | "lastLines"
+    | "changes"
   >
 >;
 
@@ -80,7 +92,9 @@ export class ServiceStatus {
       nextTryAt: null,
       recentRestarts: [],
       completedAt: null,
+      startedAt: null,
       lastLines: [],
+      changes: [],
     };
     this.#tell = (event) => {
       tell(event);
@@ -109,7 +123,7 @@ export class ServiceStatus {
     if (to === undefined) return false;
     const at = new Date().toISOString();
     const since = to === from ? this.#record.since : at;
-    this.#record = { ...this.#record, nextTryAt: null, lastLines: [], ...facts, state: to, since, reason };
+    this.#record = { ...this.#record, nextTryAt: null, ...facts, state: to, since, reason };
     this.#tell({ at, service: this.#record.name, from, to, reason });
     return true;
   }

@@ -7,6 +7,7 @@ import { untilPasses, watchProbe } from "./probe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
 import type { ResolvedService } from "./resolve-definitions.ts";
 import { decideRestart, noRestarts, type RestartHistory } from "./restart-decision.ts";
+import type { RunRecords } from "./run-record.ts";
 import type { ServiceLog } from "./service-log.ts";
 import type { Exit, ServiceRecord, ServiceStatus } from "./service-status.ts";
 
@@ -22,6 +23,9 @@ export interface ServiceParts {
   readonly mark: string;
   readonly guard: Guard;
   readonly log: ServiceLog;
+  readonly runs: RunRecords;
+  /** What happened to its dependencies since then (ISO), in words. */
+  readonly dependencyNews: (since: string) => readonly string[];
   /** Resolves when the service may be started; rejects when the signal aborts. */
   readonly untilDependenciesMet: (signal: AbortSignal) => Promise<void>;
 }
@@ -84,6 +88,8 @@ export class Service {
     this.#parts.status.move("start-asked", "was asked to start", {
       restarts: 0,
       completedAt: null,
+      lastLines: [],
+      changes: [],
     });
     const stop = new AbortController();
     const done = this.#keepRunning(stop.signal).finally(() => {
@@ -169,7 +175,12 @@ export class Service {
     }
     this.#adopt(next, stopAsked);
     const reason = `pid ${next.pid} took over from pid ${old.pid}${why === null ? "" : `: ${why}`}`;
-    this.#parts.status.move("replaced", reason, { pid: next.pid, ...this.#oneMoreRestart(reason) });
+    this.#parts.status.move("replaced", reason, {
+      pid: next.pid,
+      startedAt: new Date().toISOString(),
+      ...this.#oneMoreRestart(reason),
+    });
+    this.#remember(next).catch(() => undefined);
     await this.#endLife(old);
   }
 
@@ -234,13 +245,26 @@ export class Service {
 
   /** Failed, until somebody starts it; a scheduled task only for this time. */
   async #giveUp(reason: string): Promise<void> {
-    const { status, log } = this.#parts;
-    if (this.#definition.schedule) {
-      status.move("rescheduled", reason, { pid: null });
-      return;
-    }
+    const happening = this.#definition.schedule ? "rescheduled" : "gave-up";
+    this.#parts.status.move(happening, reason, { pid: null, ...(await this.#circumstances()) });
+  }
+
+  /** What a person would look for first: the last lines, and what is not as it was when it ran well. */
+  async #circumstances(): Promise<Pick<ServiceRecord, "lastLines" | "changes">> {
+    const { status, log, runs, baseEnv, dependencyNews } = this.#parts;
+    const env = { ...baseEnv, ...this.#definition.env };
     const lines = await log.tail(lastLinesMax).catch(() => []);
-    status.move("gave-up", reason, { pid: null, lastLines: lines.map(({ line }) => line) });
+    const found = await runs.changes(this.#definition, env).catch(() => null);
+    const since = status.record.startedAt ?? new Date().toISOString();
+    const changes = [...(found?.changes ?? []), ...dependencyNews(since)];
+    return { lastLines: lines.map(({ line }) => line), changes };
+  }
+
+  /** Keeps what the process was started with, once it has been good for as long as counts. */
+  async #remember(life: Life): Promise<void> {
+    const { restart } = this.#definition;
+    await delay(restart.stableMs, undefined, { signal: life.over, ref: false });
+    await this.#parts.runs.keep(this.#definition, life.probeContext.env);
   }
 
   /** Waits for a scheduled task's time, or until it is asked to start by hand. */
@@ -273,6 +297,7 @@ export class Service {
     status.move("died", `${reason}; ${when}`, { pid: null, nextTryAt });
     this.#pause = new AbortController();
     const wake = AbortSignal.any([signal, this.#pause.signal]);
+    if (delayMs > 0) status.note(await this.#circumstances());
     if (delayMs > 0) await delay(delayMs, undefined, { signal: wake }).catch(() => undefined);
     this.#pause = null;
     signal.throwIfAborted();
@@ -285,7 +310,10 @@ export class Service {
     try {
       // Told, not only noted: others may wait until this one is started.
       life = await this.#bringUp(signal, ({ pid }) =>
-        this.#parts.status.explain(`runs as pid ${pid}${isTask ? "" : " and is not ready yet"}`, { pid }),
+        this.#parts.status.explain(`runs as pid ${pid}${isTask ? "" : " and is not ready yet"}`, {
+          pid,
+          startedAt: new Date().toISOString(),
+        }),
       );
     } catch (error) {
       signal.throwIfAborted();
@@ -293,7 +321,10 @@ export class Service {
     }
     this.#adopt(life, signal);
     this.#readyAt = performance.now();
-    if (!isTask) this.#parts.status.move("probe-passed", "is ready");
+    if (!isTask) {
+      this.#parts.status.move("probe-passed", "is ready");
+      this.#remember(life).catch(() => undefined); // it ended first, or the disk is full: then nothing is learnt
+    }
     return await this.#untilDeath(signal);
   }
 

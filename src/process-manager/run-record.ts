@@ -1,0 +1,112 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import type { ResolvedService } from "./resolve-definitions.ts";
+
+/** What a process was started with, as far as it can explain that the next one fails. Values of variables are hashed. */
+interface RunRecord {
+  /** ISO time at which the run was found good. */
+  readonly at: string;
+  readonly salt: string;
+  readonly fields: Readonly<Record<string, string>>;
+  readonly variables: Readonly<Record<string, string>>;
+  /** Path → size and time of change of the program and of the files among its arguments. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
+/** What differs from the last run that was good. */
+export interface RunChanges {
+  /** When that run was found good, ISO. */
+  readonly since: string;
+  readonly changes: readonly string[];
+}
+
+/** Made anew for every life: they differ always, and mean nothing. */
+const ownVariables = /^(PROCESS_MANAGER_\w+|LISTEN_(FDS|FDNAMES|PID)|NOTIFY_FD|NODE_CHANNEL_\w+)$/;
+
+/** Remembers for each service of a home the last run that was good, across managers. */
+export class RunRecords {
+  readonly #folder: string;
+
+  constructor(home: string) {
+    this.#folder = join(home, "runs");
+  }
+
+  /** The service got ready, or its task done, with this environment. */
+  async keep(definition: ResolvedService, env: Readonly<Record<string, string>>): Promise<void> {
+    const record = await recordOf(definition, env, randomBytes(8).toString("hex"));
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    const path = this.#path(definition.name);
+    await writeFile(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  }
+
+  /** What is different now; null when no run was ever good. */
+  async changes(
+    definition: ResolvedService,
+    env: Readonly<Record<string, string>>,
+  ): Promise<RunChanges | null> {
+    let before: RunRecord;
+    try {
+      before = JSON.parse(await readFile(this.#path(definition.name), "utf8"));
+    } catch {
+      return null; // never good, or cut off by a crash: then there is nothing to compare with
+    }
+    const now = await recordOf(definition, env, before.salt);
+    const changes = [
+      ...differences(before.fields, now.fields, (name) => name),
+      ...differences(before.files, now.files, (path) => `file ${path}`),
+      ...differences(before.variables, now.variables, (name) => `variable ${name}`),
+    ];
+    return { since: before.at, changes };
+  }
+
+  #path(name: string): string {
+    return join(this.#folder, `${name}.json`);
+  }
+}
+
+async function recordOf(
+  { command, cwd, listen, user, readiness }: ResolvedService,
+  env: Readonly<Record<string, string>>,
+  salt: string,
+): Promise<RunRecord> {
+  const fields = { command, cwd, listen, user, readiness };
+  const variables = Object.entries(env).filter(([name]) => !ownVariables.test(name));
+  return {
+    at: new Date().toISOString(),
+    salt,
+    fields: Object.fromEntries(
+      Object.entries(fields).map(([name, value]) => [name, hash(JSON.stringify(value), salt)]),
+    ),
+    variables: Object.fromEntries(variables.map(([name, value]) => [name, hash(value, salt)])),
+    files: await filesOf(command, cwd),
+  };
+}
+
+async function filesOf(command: readonly string[], cwd: string): Promise<Record<string, string>> {
+  const found = await Promise.all(
+    command.map(async (word) => {
+      const path = resolve(cwd, word);
+      const facts = await stat(path).catch(() => null);
+      return facts?.isFile() ? ([path, `${facts.size} ${facts.mtimeMs}`] as const) : null;
+    }),
+  );
+  return Object.fromEntries(found.filter((one) => one !== null));
+}
+
+function hash(value: string | undefined, salt: string): string {
+  return createHash("sha256").update(`${salt}${value}`).digest("base64url").slice(0, 16);
+}
+
+function differences(
+  before: Readonly<Record<string, string>>,
+  now: Readonly<Record<string, string>>,
+  describe: (name: string) => string,
+): string[] {
+  return [...new Set([...Object.keys(before), ...Object.keys(now)])].sort().flatMap((name) => {
+    if (before[name] === now[name]) return [];
+    if (before[name] === undefined) return [`${describe(name)} is new`];
+    return [`${describe(name)} ${now[name] === undefined ? "is gone" : "changed"}`];
+  });
+}
