@@ -1,8 +1,9 @@
 import { once } from "node:events";
-import http, { type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { LogQuery } from "./control-server.ts";
 import { openSocketAddress } from "./control-socket.ts";
 import { currentHolder } from "./home-lock.ts";
+import { http } from "./http-module.ts";
 import { ProcessManagerError, type ProcessManagerErrorCode, systemCodeOf } from "./process-manager-error.ts";
 import type { LogLine } from "./service-log.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";

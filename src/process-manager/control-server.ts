@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import { chmod, rename, rm } from "node:fs/promises";
-import http, { type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { controlSocketPath, openSocketAddress } from "./control-socket.ts";
+import { http } from "./http-module.ts";
 import { messageOf, ProcessManagerError, type ProcessManagerErrorCode } from "./process-manager-error.ts";
 import type { LogLine } from "./service-log.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
@@ -51,7 +52,7 @@ const statusOf = {
 export class ControlServer {
   readonly #home: string;
   readonly #manager: Controllable;
-  readonly #server: http.Server;
+  readonly #server: Server;
   readonly #released = Promise.withResolvers<void>();
 
   private constructor(home: string, manager: Controllable) {

@@ -1,9 +1,8 @@
-import http from "node:http";
-import https from "node:https";
 import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ActiveProbe } from "./definition.ts";
 import { askExec, type ProbeContext } from "./exec-probe.ts";
+import { http } from "./http-module.ts";
 import { messageOf } from "./process-manager-error.ts";
 
 const answerCharactersMax = 64 * 1024;
@@ -104,7 +103,7 @@ async function askHttp(probe: HttpProbe, signal: AbortSignal): Promise<void> {
 
 function fetchAnswer(probe: HttpProbe, signal: AbortSignal): Promise<{ status: number; body: string }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: string }>();
-  const module = probe.url.startsWith("https:") ? https : http;
+  const module = probe.url.startsWith("https:") ? process.getBuiltinModule("node:https") : http;
   // No agent: a kept connection would be answered by a process that no longer takes new ones.
   const headers = { connection: "close", ...probe.headers };
   const request = module.get(probe.url, { agent: false, headers, signal });
