@@ -105,6 +105,29 @@ test("a service that moves to another port leaves the old one", async (t) => {
   assert.equal(await refuses(ports[0]), true);
 });
 
+test("a definition whose process does not get ready leaves the old process serving, and stays to be applied", async (t) => {
+  const { fixture, manager, written } = await open(t, () => []);
+  const script = await fixture.script("server.cjs", serverScript);
+  const port = await fixture.freePort();
+  const define = (env: Record<string, string>): Definition =>
+    defineService({
+      name: "web",
+      command: [process.execPath, script],
+      env,
+      listen: { port, hold: true },
+      readiness: { kind: "notify" },
+      startTimeoutMs: 500,
+    });
+  written.definitions = [define({})];
+  await manager.apply();
+  const { pid } = recordOf(manager, "web");
+  written.definitions = [define({ MUTE: "1" }), defineService({ name: "other", command: forever })];
+  await assert.rejects(manager.apply(), { code: "restart-failed", message: /did not get ready/ });
+  assert.equal(await ask(port, "/"), String(pid));
+  assert.equal(recordOf(manager, "other").state, "ready");
+  assert.deepEqual(actions(await manager.plan()), ["web restart: variable MUTE is new", "other keep: "]);
+});
+
 test("what was stopped by hand stays stopped, and starts as it is written by then", async (t) => {
   const { manager, written } = await open(t, () => [defineService({ name: "web", command: forever })]);
   await manager.stop("web");

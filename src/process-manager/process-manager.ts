@@ -12,7 +12,7 @@ import { HomeLock } from "./home-lock.ts";
 import { describeExit } from "./life.ts";
 import { defaultRotation, type RotationPolicy } from "./log-file.ts";
 import { followLogs } from "./log-follower.ts";
-import { ProcessManagerError } from "./process-manager-error.ts";
+import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
 import { killAll, listProcesses, signalProcess } from "./processes.ts";
 import {
   type Resolved,
@@ -81,6 +81,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   readonly #closed = Promise.withResolvers<void>();
   #control: ControlServer | null = null;
   #stopping: Promise<void> | null = null;
+  #changing: Promise<unknown> = Promise.resolve();
 
   private constructor(options: ProcessManagerOptions, lock: HomeLock) {
     this.home = resolve(options.home);
@@ -138,7 +139,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     await Promise.all(
       wanted.map(async ({ name }) => {
         const part = this.#part(name);
-        if (part.kind === "service") part.upkeep.begin(part.definition);
+        if (part.kind === "service" && !part.upkeep.isGoing) part.upkeep.begin(part.definition);
         await part.service.start();
       }),
     );
@@ -181,20 +182,24 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   /**
    * Makes what runs what is written now: restarts only what changed, starts what is new, ends what is gone. Resolves
-   * when all of it is up; throws `definition-invalid` before anything is touched, and `restart-failed`.
+   * when all of it is up; throws `definition-invalid` before anything is touched, and, when all else is done,
+   * `restart-failed`: what did not get ready on its new definition is still to be changed.
    */
   async apply(): Promise<Change[]> {
-    return await this.#become(await this.#reload());
+    return await this.#inTurn(async () => await this.#become(await this.#reload()));
   }
 
   /** Runs this many of a service that has replicas. Throws `request-invalid` where it has none. */
   async scale(group: string, replicas: number): Promise<Change[]> {
-    const definition = this.#written.find(({ name }) => name === group);
-    if (definition?.kind === "external" || definition?.replicas === undefined)
-      throw new ProcessManagerError("request-invalid", `${group} is not defined with replicas`);
-    const written = this.#written.map((one) => (one === definition ? { ...definition, replicas } : one));
-    await validateDefinitions(written);
-    return await this.#become(written);
+    return await this.#inTurn(async () => {
+      this.#refuseWhenStopping();
+      const definition = this.#written.find(({ name }) => name === group);
+      if (definition?.kind === "external" || definition?.replicas === undefined)
+        throw new ProcessManagerError("request-invalid", `${group} is not defined with replicas`);
+      const written = this.#written.map((one) => (one === definition ? { ...definition, replicas } : one));
+      await validateDefinitions(written);
+      return await this.#become(written);
+    });
   }
 
   /**
@@ -296,6 +301,13 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     return definitions;
   }
 
+  /** One change of the definitions at a time. */
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#changing.then(work);
+    this.#changing = result.catch(() => undefined);
+    return await result;
+  }
+
   /** Removals first, since they may hold ports that others are to have; dependants end before what they need. */
   async #become(written: readonly Definition[]): Promise<Change[]> {
     const after = resolveDefinitions(written);
@@ -304,17 +316,27 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       changes.filter((change) => change.action === action).map(({ name }) => name);
     const gone = named("remove");
     await this.#stopInOrder(gone);
+    const before = new Map(this.#definitions.map((definition) => [definition.name, definition]));
     this.#written = written;
     this.#definitions = after;
-    for (const name of gone) await this.#forget(name);
     for (const definition of after) if (!this.#parts.has(definition.name)) this.#add(definition);
-    const restarted = named("restart").filter((name) => this.#asked.has(name));
-    for (const change of changes) if (change.action === "update") this.#redefine(change.name);
+    await Promise.all(gone.map((name) => this.#forget(name)));
+    for (const name of named("update")) this.#redefine(name);
     await this.start(named("add"));
-    for (const { name } of startOrder(after))
-      if (restarted.includes(name)) await this.#replace(name, changes);
-    for (const name of named("restart")) if (!this.#asked.has(name)) this.#redefine(name);
+    const failures: string[] = [];
+    for (const { name } of startOrder(after).filter((one) => named("restart").includes(one.name))) {
+      const why = changes.find((change) => change.name === name)?.why.join(", ") ?? "";
+      const problem = await this.#replace(name, why).then(() => null, messageOf);
+      if (problem === null) continue;
+      failures.push(problem);
+      // The old process may go on; what it runs on is what a next plan must compare with.
+      this.#definitions = this.#definitions.map((one) =>
+        one.name === name ? (before.get(name) ?? one) : one,
+      );
+      this.#redefine(name);
+    }
     await this.whenSettled(named("add"));
+    if (failures.length > 0) throw new ProcessManagerError("restart-failed", failures.join("; "));
     return changes;
   }
 
@@ -341,16 +363,17 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   }
 
   /** On the new definition: without a gap where that can be, through a full stop where the port is another. */
-  async #replace(name: string, changes: readonly Change[]): Promise<void> {
+  async #replace(name: string, why: string): Promise<void> {
     const part = this.#part(name);
     const after = this.#definitions.find((one) => one.name === name);
+    const isAsked = this.#asked.has(name);
     if (part.kind !== "service" || !after || after.kind === "external") {
       await part.service.stop();
       if (part.kind === "service") await part.log.close();
       if (after) this.#add(after);
-      return await this.start([name]);
+      return isAsked ? await this.start([name]) : undefined;
     }
-    const why = changes.find((change) => change.name === name)?.why.join(", ") ?? null;
+    if (!isAsked) return this.#redefine(name);
     const isMoved = !isDeepStrictEqual(part.definition.listen, after.listen);
     if (isMoved) await part.service.stop();
     this.#redefine(name);
