@@ -5,6 +5,7 @@ import { openSocketAddress } from "./control-socket.ts";
 import { currentHolder } from "./home-lock.ts";
 import { http } from "./http-module.ts";
 import { ProcessManagerError, type ProcessManagerErrorCode, systemCodeOf } from "./process-manager-error.ts";
+import type { MeasuredService } from "./process-usage.ts";
 import type { LogLine } from "./service-log.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
 
@@ -16,8 +17,9 @@ export class ControlClient {
     this.#home = home;
   }
 
-  async services(): Promise<ServiceRecord[]> {
-    const { services } = await this.#json<{ services: ServiceRecord[] }>("GET", "/services");
+  /** All services as they are now, and what each uses. */
+  async services(): Promise<MeasuredService[]> {
+    const { services } = await this.#json<{ services: MeasuredService[] }>("GET", "/services");
     return services;
   }
 

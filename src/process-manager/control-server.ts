@@ -5,12 +5,14 @@ import { join } from "node:path";
 import { controlSocketPath, openSocketAddress } from "./control-socket.ts";
 import { http } from "./http-module.ts";
 import { messageOf, ProcessManagerError, type ProcessManagerErrorCode } from "./process-manager-error.ts";
+import type { MeasuredService } from "./process-usage.ts";
 import type { LogLine } from "./service-log.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
 
 /** What the control API needs of the manager. */
 export interface Controllable {
   services(): readonly ServiceRecord[];
+  measuredServices(): Promise<readonly MeasuredService[]>;
   /** Resolve when the service is ready, or throw why it is not. */
   startAndWait(name: string): Promise<ServiceRecord>;
   restart(name: string): Promise<ServiceRecord>;
@@ -128,7 +130,8 @@ export class ControlServer {
     if (verb === "start") return sendJson(response, 200, await this.#manager.startAndWait(name));
     if (verb === "stop") return sendJson(response, 200, await this.#manager.stop(name));
     if (verb === "restart") return sendJson(response, 200, await this.#manager.restart(name));
-    if (route === "GET /services") return sendJson(response, 200, { services: this.#manager.services() });
+    if (route === "GET /services")
+      return sendJson(response, 200, { services: await this.#manager.measuredServices() });
     if (route === "POST /stop") return await this.#stopAll(response);
     if (route === "GET /events") return await this.#sendEvents(response);
     if (route === "GET /logs") return await stream(response, this.#manager.subscribeLogs(logQuery(url)));

@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import type { TcpAddress } from "./resolve-definitions.ts";
+import { listTcpListeners, socketInodesOf } from "./tcp-listeners.ts";
 
 const run = promisify(execFile);
 
@@ -32,42 +33,16 @@ function describeOwner(owner: PortOwner | null): string {
 }
 
 function ownerFromProc(port: number): PortOwner | null {
-  const listener = [...listenersIn("/proc/net/tcp"), ...listenersIn("/proc/net/tcp6")].find(
-    (one) => one.port === port,
-  );
+  const listener = listTcpListeners().find((one) => one.port === port);
   if (!listener) return null;
   const pid = pidOfSocket(listener.inode);
   const command = pid === null ? null : commandOf(pid);
   return { pid, command, user: userName(listener.uid) };
 }
 
-function* listenersIn(path: string): Generator<{ port: number; uid: string; inode: string }> {
-  for (const line of readText(path).split("\n").slice(1)) {
-    const [, local, , state, , , , uid, , inode] = line.trim().split(/\s+/);
-    if (state !== "0A" || !local || !uid || !inode) continue; // 0A: TCP_LISTEN
-    yield { port: Number.parseInt(local.slice(local.indexOf(":") + 1), 16), uid, inode };
-  }
-}
-
 function pidOfSocket(inode: string): number | null {
-  for (const pid of readdirSync("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
-    try {
-      const fds = readdirSync(`/proc/${pid}/fd`);
-      if (fds.some((fd) => linkOf(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`)) return Number(pid);
-    } catch {
-      // another user's, or gone
-    }
-  }
-  return null;
-}
-
-function linkOf(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return "";
-  }
+  const pid = readdirSync("/proc").find((name) => /^\d+$/.test(name) && socketInodesOf(name).includes(inode));
+  return pid === undefined ? null : Number(pid);
 }
 
 function commandOf(pid: number): string | null {

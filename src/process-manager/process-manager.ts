@@ -13,6 +13,7 @@ import { describeExit } from "./life.ts";
 import { defaultRotation, type RotationPolicy } from "./log-file.ts";
 import { followLogs } from "./log-follower.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
+import { type MeasuredService, ProcessUsage } from "./process-usage.ts";
 import { killAll, listProcesses, signalProcess } from "./processes.ts";
 import {
   type Resolved,
@@ -77,6 +78,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   readonly #events = new Feed<ServiceEvent>();
   readonly #changes = new EventEmitter<{ change: [] }>().setMaxListeners(0);
   readonly #listeners = new EventEmitter<{ event: [ServiceEvent] }>().setMaxListeners(0);
+  readonly #usage: ProcessUsage;
   readonly #asked = new Set<string>();
   readonly #closed = Promise.withResolvers<void>();
   #control: ControlServer | null = null;
@@ -91,6 +93,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     this.#written = options.definitions;
     this.#definitions = resolveDefinitions(options.definitions);
     this.#lock = lock;
+    this.#usage = new ProcessUsage(lock.holder.mark);
     this.#guard = new Guard(lock.holder.mark, options.baseEnv.PATH ?? "/usr/bin:/bin");
     this.#runs = new RunRecords(this.home);
     this.#ownLog = this.#openLog("manager");
@@ -125,6 +128,11 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   /** All services as they are now, in the order of their definitions. */
   services(): ServiceRecord[] {
     return this.#definitions.map(({ name }) => this.#part(name).status.record);
+  }
+
+  /** The same with what each of them uses now. */
+  async measuredServices(): Promise<MeasuredService[]> {
+    return await this.#usage.measure(this.services());
   }
 
   /** Asks the named services and all they depend on to start (all of them without names); see `whenSettled`. */

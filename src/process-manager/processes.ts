@@ -34,21 +34,26 @@ function listFromProc(): ProcessEntry[] {
   });
 }
 
-interface Stat {
+/** What Linux's `/proc/PID/stat` says of a process. */
+export interface ProcStat {
   readonly state: string;
   readonly ppid: number;
   readonly pgid: number;
   /** Clock ticks from boot to the start of the process. */
   readonly startTicks: string;
+  /** Clock ticks of processor time, its own and that of the children it has waited for. */
+  readonly cpuTicks: number;
 }
 
-function readStat(pid: number | string): Stat | null {
+/** Null when there is no such process, or no `/proc`. */
+export function readStat(pid: number | string): ProcStat | null {
   const text = readOr(`/proc/${pid}/stat`, "");
   // The second field is the program's name and may hold spaces and brackets: count from its last bracket.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const [state, ppid, pgid] = fields;
   if (!state || !ppid || !pgid) return null;
-  return { state, ppid: Number(ppid), pgid: Number(pgid), startTicks: fields[19] ?? "" };
+  const cpuTicks = fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0);
+  return { state, ppid: Number(ppid), pgid: Number(pgid), startTicks: fields[19] ?? "", cpuTicks };
 }
 
 function readOr(path: string, otherwise: string): string {

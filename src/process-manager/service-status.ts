@@ -15,7 +15,7 @@ interface PastRestart {
   readonly reason: string;
 }
 
-/** All that is shown of a service; the same in `services()`, the control API and `status --json`. */
+/** What is known of a service without looking; `MeasuredService` adds what it uses. */
 export interface ServiceRecord {
   readonly name: string;
   /** The name it is defined under; replicas share it. */
