@@ -2,11 +2,12 @@ import { styleText } from "node:util";
 import type { Config } from "../config/config.ts";
 import { ControlClient } from "../process-manager/control-client.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
-import type { ServiceRecord } from "../process-manager/service-status.ts";
+import type { MeasuredService } from "../process-manager/process-usage.ts";
 import { fail } from "./failure.ts";
+import { wrap } from "./fit-line.ts";
 import { readableLine } from "./log-line.ts";
+import { isUp, isWell, serviceTable, whyOf } from "./service-table.ts";
 import { styledName, styledState } from "./state-style.ts";
-import { printTable } from "./table.ts";
 
 /** `pugmark status`. Exit code 0 when every service is ready, 1 when one is not, 3 when no station runs. */
 export async function status(config: Config, json: boolean): Promise<number> {
@@ -14,7 +15,7 @@ export async function status(config: Config, json: boolean): Promise<number> {
     const services = await station.services();
     if (json) console.log(JSON.stringify({ services }, null, 2));
     else printServices(services);
-    return services.every(({ kind, state }) => kind === "external" || state === "ready") ? 0 : 1;
+    return services.every(isWell) ? 0 : 1;
   });
 }
 
@@ -73,7 +74,7 @@ export async function down(config: Config): Promise<number> {
 }
 
 /** The services of the station that runs in this home, or undefined where none does. */
-export async function runningServices(config: Config): Promise<ServiceRecord[] | undefined> {
+export async function runningServices(config: Config): Promise<MeasuredService[] | undefined> {
   try {
     return await new ControlClient(config.PUGMARK_HOME).services();
   } catch (error) {
@@ -96,25 +97,14 @@ export async function withStation(
   }
 }
 
-function printServices(services: readonly ServiceRecord[]): void {
-  printTable(
-    ["service", "state", "since", "pid", "port", "restarts", "why"],
-    services.map(({ name, kind, state, since, pid, port, restarts, reason }) => [
-      name,
-      styledState(state),
-      ago(since),
-      pid === null ? "" : String(pid),
-      port === null ? "" : String(port),
-      kind === "external" ? "" : String(restarts),
-      kind === "external" ? `watched only: ${reason}` : reason,
-    ]),
-  );
-}
-
-/** A time as how long ago it was: 4 s, 12 min, 3 h, 2 d. */
-export function ago(iso: string): string {
-  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 1000));
-  if (seconds < 100) return `${seconds} s`;
-  if (seconds < 6_000) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
+function printServices(services: readonly MeasuredService[]): void {
+  // Only a terminal has a width: a file or a pipe gets whole lines.
+  const columns = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
+  const { heading, rows, showsWhy } = serviceTable(services, columns);
+  console.log(styleText("dim", heading));
+  for (const [index, service] of services.entries()) {
+    console.log(rows[index]);
+    if (showsWhy || isUp(service)) continue;
+    for (const line of wrap(whyOf(service), columns - 4)) console.log(styleText("dim", `    ${line}`));
+  }
 }

@@ -30,7 +30,7 @@ function program(): Command {
 
   pugmark
     .command("status")
-    .description("every service: state, since when, why, pid, port, restarts")
+    .description("every service: state, since when, why, restarts, pid, CPU, memory, ports")
     .option("--json", "the same as JSON")
     .addHelpText("after", examples("pugmark status", "pugmark status --json | jq '.services[].state'"))
     .action(async ({ json }: { json?: boolean }) => {

@@ -4,6 +4,7 @@ type Style = Parameters<typeof styleText>[0];
 
 const styles: Readonly<Record<string, Style>> = {
   ready: "green",
+  completed: "green",
   starting: "yellow",
   waiting: "yellow",
   backoff: "yellow",

@@ -1,9 +1,10 @@
 import { styleText } from "node:util";
 import type { Config } from "../config/config.ts";
 import type { ServiceRecord } from "../process-manager/service-status.ts";
-import { ago, withStation } from "./control.ts";
+import { withStation } from "./control.ts";
 import { fail } from "./failure.ts";
 import { readableLine } from "./log-line.ts";
+import { ago, isWell } from "./service-table.ts";
 import { styledState } from "./state-style.ts";
 
 const linesShown = 20;
@@ -21,12 +22,6 @@ export async function why(config: Config, name: string, json: boolean): Promise<
     else for (const service of chosen) console.log(explanation(service, services).join("\n"));
     return chosen.every(isWell) ? 0 : 1;
   });
-}
-
-/** Whether nothing needs to be done about it. */
-function isWell({ state, kind, nextTryAt }: ServiceRecord): boolean {
-  if (kind === "external") return true;
-  return state === "ready" || state === "completed" || (state === "waiting" && nextTryAt !== null);
 }
 
 function explanation(service: ServiceRecord, services: readonly ServiceRecord[]): string[] {
