@@ -50,6 +50,16 @@ function program(): Command {
     });
 
   pugmark
+    .command("top")
+    .description("the services and their logs on a live screen, with keys to restart, stop, start and filter")
+    .addHelpText("after", examples("pugmark top"))
+    .action(async () => {
+      const { top } = await import("./top/top.ts");
+      // Not waited for: a restart that was asked for goes on in the station.
+      process.exit(await top(settings().config));
+    });
+
+  pugmark
     .command("logs")
     .description("what the services print, the newest last")
     .argument("[name]", "one service; without it all of them")

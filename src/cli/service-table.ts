@@ -77,7 +77,7 @@ export function ago(iso: string): string {
 }
 
 /** Bytes as 900 KiB, 45 MiB, 1.2 GiB. */
-function sizeOf(bytes: number): string {
+export function sizeOf(bytes: number): string {
   if (bytes < 1024 ** 2) return `${Math.round(bytes / 1024)} KiB`;
   return bytes < 1024 ** 3 ? `${Math.round(bytes / 1024 ** 2)} MiB` : `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
 }
