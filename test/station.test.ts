@@ -47,6 +47,9 @@ test("a station of API and agent alone brings what they need", async () => {
   assert.equal(states.chat, "ready");
   assert.equal(states.agent, "ready");
   assert.equal(states.api, "ready");
+  const metrics = await fetch(`${station.api}/api/v1/system/metrics`);
+  assert.equal(metrics.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  assert.match(await metrics.text(), /^pugmark_service_state\{service="database",state="ready"\} 1$/m);
 });
 
 test("a rolling restart fails no request, on new connections and on kept ones", async () => {
@@ -118,6 +121,7 @@ test("with keys, nobody reads or writes without one, and the station's own servi
   await using station = await testStation({ PUGMARK_API_KEYS: keys, DEEPSEEK_API_URL: lmStudio.url });
   await station.start();
   assert.equal((await fetch(`${station.api}/api/v1/subjects`)).status, 401);
+  assert.equal((await fetch(`${station.api}/api/v1/system/metrics`)).status, 401);
   assert.equal(
     (await fetch(`${station.api}/ingest/osmand?id=p&lat=1&lon=2&key=0123456789abcdef`)).status,
     200,

@@ -19,6 +19,14 @@ export async function status(config: Config, json: boolean): Promise<number> {
   });
 }
 
+/** `pugmark metrics`: what a Prometheus would read. */
+export async function metrics(config: Config): Promise<number> {
+  return await withStation(config, async (station) => {
+    process.stdout.write(await station.metrics());
+    return 0;
+  });
+}
+
 /** `pugmark logs`. With `follow`, until the station or the reader ends. */
 export async function logs(
   config: Config,

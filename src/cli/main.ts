@@ -74,6 +74,15 @@ function program(): Command {
       },
     );
 
+  pugmark
+    .command("metrics")
+    .description("all that is measured of the services and their manager, in Prometheus' text format")
+    .addHelpText("after", examples("pugmark metrics", "pugmark metrics | grep resident"))
+    .action(async () => {
+      const { metrics } = await import("./control.ts");
+      process.exitCode = await metrics(settings().config);
+    });
+
   for (const [verb, description] of [
     ["start", "start services that are stopped or have failed"],
     ["restart", "replace services by new processes; no request fails"],

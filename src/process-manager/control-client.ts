@@ -23,6 +23,11 @@ export class ControlClient {
     return services;
   }
 
+  /** All that is measured, in Prometheus' text format. */
+  async metrics(): Promise<string> {
+    return await textOf(await this.#request("GET", "/metrics"));
+  }
+
   /** Resolves when the service is ready; throws `start-failed` with the reason when it does not get there. */
   async start(name: string): Promise<ServiceRecord> {
     return await this.#json("POST", `/services/${encodeURIComponent(name)}/start`);

@@ -13,6 +13,7 @@ import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
 export interface Controllable {
   services(): readonly ServiceRecord[];
   measuredServices(): Promise<readonly MeasuredService[]>;
+  metrics(): Promise<string>;
   /** Resolve when the service is ready, or throw why it is not. */
   startAndWait(name: string): Promise<ServiceRecord>;
   restart(name: string): Promise<ServiceRecord>;
@@ -132,6 +133,7 @@ export class ControlServer {
     if (verb === "restart") return sendJson(response, 200, await this.#manager.restart(name));
     if (route === "GET /services")
       return sendJson(response, 200, { services: await this.#manager.measuredServices() });
+    if (route === "GET /metrics") return sendMetrics(response, await this.#manager.metrics());
     if (route === "POST /stop") return await this.#stopAll(response);
     if (route === "GET /events") return await this.#sendEvents(response);
     if (route === "GET /logs") return await stream(response, this.#manager.subscribeLogs(logQuery(url)));
@@ -168,6 +170,10 @@ function logQuery(url: URL): LogQuery {
     throw new ProcessManagerError("request-invalid", "lines is a whole number from 0 to 100000");
   const follow = url.searchParams.get("follow") === "true";
   return { tailLines: lines, follow, ...(service === null ? {} : { service }) };
+}
+
+function sendMetrics(response: ServerResponse, text: string): void {
+  response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(text);
 }
 
 function sendJson(response: ServerResponse, status: number, body: object): void {

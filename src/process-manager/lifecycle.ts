@@ -67,6 +67,9 @@ const moves = {
   failed: { "start-asked": "waiting", "stop-asked": "stopping" },
 } satisfies Record<State, Partial<Record<Happening, State>>>;
 
+/** Every state there is. */
+export const states = Object.keys(moves) as readonly State[];
+
 /** The state after a happening, or `undefined` where the state ignores it. */
 export function nextState(state: State, happening: Happening): State | undefined {
   const row: Partial<Record<Happening, State>> = moves[state];

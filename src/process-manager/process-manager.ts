@@ -135,6 +135,18 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     return await this.#usage.measure(this.services());
   }
 
+  /** All that is measured of the services and of the manager, in Prometheus' text format. */
+  async metrics(): Promise<string> {
+    const { metricsText } = await import("./metrics-text.ts");
+    const services = await this.measuredServices();
+    const counted = services.map((service) => {
+      const part = this.#part(service.name);
+      const logBytes = "log" in part ? part.log.bytesTotal : null;
+      return { ...service, logBytes, startMs: part.status.startMs };
+    });
+    return await metricsText(counted);
+  }
+
   /** Asks the named services and all they depend on to start (all of them without names); see `whenSettled`. */
   async start(names?: readonly string[]): Promise<void> {
     this.#refuseWhenStopping();

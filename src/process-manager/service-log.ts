@@ -20,10 +20,16 @@ export class ServiceLog {
   readonly #service: string;
   readonly #file: LogFile;
   readonly #feed = new Feed<LogLine>();
+  #bytesTotal = 0;
 
   constructor(service: string, path: string, rotation: RotationPolicy) {
     this.#service = service;
     this.#file = new LogFile(path, rotation);
+  }
+
+  /** Bytes of output taken so far. */
+  get bytesTotal(): number {
+    return this.#bytesTotal;
   }
 
   /**
@@ -84,6 +90,7 @@ export class ServiceLog {
   }
 
   #take(stream: "stdout" | "stderr", block: Buffer, source: object): void {
+    this.#bytesTotal += block.length;
     this.#file.append(block, source);
     if (!this.#feed.hasSubscribers) return; // then nobody pays for cutting it into lines
     const at = new Date().toISOString();

@@ -76,6 +76,7 @@ type Facts = Partial<
 export class ServiceStatus {
   #record: ServiceRecord;
   readonly #tell: (event: ServiceEvent) => void;
+  #startMs: number | null = null;
   #next = Promise.withResolvers<void>();
 
   constructor(
@@ -112,6 +113,11 @@ export class ServiceStatus {
     return this.#record;
   }
 
+  /** How long the last start took, from its beginning until it was ready, milliseconds; null until then. */
+  get startMs(): number | null {
+    return this.#startMs;
+  }
+
   get state(): State {
     return this.#record.state;
   }
@@ -122,6 +128,8 @@ export class ServiceStatus {
     const to = nextState(from, happening);
     if (to === undefined) return false;
     const at = new Date().toISOString();
+    if (from === "starting" && to === "ready")
+      this.#startMs = Date.parse(at) - Date.parse(this.#record.since);
     const since = to === from ? this.#record.since : at;
     this.#record = { ...this.#record, nextTryAt: null, ...facts, state: to, since, reason };
     this.#tell({ at, service: this.#record.name, from, to, reason });

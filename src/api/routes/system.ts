@@ -38,18 +38,32 @@ export function systemRoutes(app: App, { controlSocket }: { readonly controlSock
       },
     },
     async () => {
-      const answer = await askManager(controlSocket, "/services").catch((cause: unknown) => {
-        throw new ApiError("manager-away", "No process manager runs this station.", {
-          cause,
-          retryAfterS: 2,
-        });
-      });
-      return answer as never;
+      return JSON.parse(await askManager(controlSocket, "/services"));
     },
+  );
+
+  app.get(
+    "/api/v1/system/metrics",
+    {
+      schema: {
+        tags: ["system"],
+        operationId: "systemMetrics",
+        summary: "What is measured of this station's services and their manager",
+        description:
+          "Prometheus' text format, as `pugmark metrics` prints it. 503 `manager-away` where no process manager runs.",
+        produces: ["text/plain"],
+        response: { 200: Type.String(), ...problems(503) },
+      },
+    },
+    async (_request, reply) =>
+      reply
+        .type("text/plain; version=0.0.4; charset=utf-8")
+        .send(await askManager(controlSocket, "/metrics")),
   );
 }
 
-async function askManager(socketPath: string, path: string): Promise<unknown> {
+/** What the manager answers; throws `manager-away`. */
+async function askManager(socketPath: string, path: string): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const asking = request(
     { socketPath, path, headers: { host: "localhost" }, signal: AbortSignal.timeout(timeoutMs) },
@@ -59,5 +73,7 @@ async function askManager(socketPath: string, path: string): Promise<unknown> {
     },
   );
   asking.on("error", reject).end();
-  return JSON.parse(await promise);
+  return await promise.catch((cause: unknown) => {
+    throw new ApiError("manager-away", "No process manager runs this station.", { cause, retryAfterS: 2 });
+  });
 }
