@@ -34,6 +34,12 @@ export async function listProcessFacts(): Promise<ProcessFacts[] | null> {
   return parsePsFacts(stdout, Date.now());
 }
 
+/** When a Linux process started, in milliseconds since the epoch; null when it is gone. */
+export function startedAtMsOf(pid: number): number | null {
+  const stat = readStat(pid);
+  return stat && bootedAtMs() + ticksToMs(Number(stat.startTicks));
+}
+
 /** The lines of `ps -axwwE -o pid=,ppid=,pgid=,stat=,rss=,time=,etime=,command=` as macOS prints them. */
 export function parsePsFacts(text: string, nowMs: number): ProcessFacts[] {
   return text.split("\n").flatMap((line) => {

@@ -311,7 +311,7 @@ test("a taken port fails the service, names who holds it and what to do, and har
     assert.match(
       reason,
       new RegExp(
-        `^port ${port} on 127.0.0.1 is held by pid ${process.pid} \\(.*node.*, user \\w+\\); stop it, or set CHAT_PORT to another port$`,
+        `^port ${port} on 127.0.0.1 is held by pid ${process.pid} \\(.*node.*, user \\w+, since 20[-0-9]+ [0-9:]+\\); stop it, or set CHAT_PORT to another port$`,
       ),
     );
     await manager.stopAll();

@@ -89,7 +89,8 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     this.home = resolve(options.home);
     this.closed = this.#closed.promise;
     this.#options = options;
-    this.#baseEnv = inheritable(options.baseEnv);
+    // By its home a process that outlives its station can be told from others: see `findPortOwner`.
+    this.#baseEnv = { ...inheritable(options.baseEnv), PROCESS_MANAGER_HOME: this.home };
     this.#written = options.definitions;
     this.#definitions = resolveDefinitions(options.definitions);
     this.#lock = lock;
