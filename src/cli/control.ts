@@ -34,15 +34,11 @@ export async function logs(
   options: { readonly follow?: boolean; readonly lines: number; readonly json?: boolean },
 ): Promise<number> {
   return await withStation(config, async (station) => {
-    const stop = new AbortController();
-    process.once("SIGINT", () => stop.abort());
-    // A pager that was closed wants no more lines.
-    process.stdout.on("error", () => stop.abort());
     const width = Math.max(...(await station.services()).map(({ name }) => name.length));
     const query = {
       tailLines: options.lines,
       follow: options.follow === true,
-      signal: stop.signal,
+      signal: untilNobodyReads(),
       ...(service === undefined ? {} : { service }),
     };
     for await (const entry of station.logs(query)) {
@@ -54,6 +50,23 @@ export async function logs(
     }
     return 0;
   });
+}
+
+/** `pugmark events`: every service as it is, and each change from then on, until the station or the reader ends. */
+export async function events(config: Config, json: boolean): Promise<number> {
+  return await withStation(config, async (station) => {
+    for await (const item of station.events(untilNobodyReads())) {
+      if (json) console.log(JSON.stringify(item));
+      else if ("service" in item) printEvent(item.at, item.service, item.to, item.reason);
+      else for (const { since, name, state, reason } of item.services) printEvent(since, name, state, reason);
+    }
+    return 0;
+  });
+}
+
+function printEvent(at: string, name: string, state: string, reason: string): void {
+  const time = styleText("dim", new Date(at).toLocaleString("sv-SE")); // local, and reads like an ISO time
+  console.log(`${time} ${name}: ${styledState(state)} (${reason})`);
 }
 
 /** `pugmark start|restart|stop NAME…`; each is done when it returns. */
@@ -89,6 +102,14 @@ export async function runningServices(config: Config): Promise<MeasuredService[]
     if (error instanceof ProcessManagerError && error.code === "not-running") return undefined;
     throw error;
   }
+}
+
+/** Aborts at Ctrl+C, and when a pager was closed that wants no more lines. */
+function untilNobodyReads(): AbortSignal {
+  const stop = new AbortController();
+  process.once("SIGINT", () => stop.abort());
+  process.stdout.on("error", () => stop.abort());
+  return stop.signal;
 }
 
 /** Does the work with the station of this home; where none runs, or it refuses, says so and gives the exit code. */

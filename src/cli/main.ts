@@ -75,6 +75,19 @@ function program(): Command {
     );
 
   pugmark
+    .command("events")
+    .description("every service as it is, then each change as it comes")
+    .option("--json", "a JSON object for each line")
+    .addHelpText(
+      "after",
+      examples("pugmark events", "pugmark events --json | jq 'select(.to == \"failed\")'"),
+    )
+    .action(async ({ json }: { json?: boolean }) => {
+      const { events } = await import("./control.ts");
+      process.exitCode = await events(settings().config, json === true);
+    });
+
+  pugmark
     .command("metrics")
     .description("all that is measured of the services and their manager, in Prometheus' text format")
     .addHelpText("after", examples("pugmark metrics", "pugmark metrics | grep resident"))

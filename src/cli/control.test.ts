@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
 import { defineExternal, defineService } from "../process-manager/definition.ts";
@@ -97,3 +99,31 @@ test("no line of the table is wider than the terminal, and the reason has a colu
   }
   assert.match(serviceTable(services, 80).rows[2] ?? "", /^a-service-with-.*… /);
 });
+
+test("events begin with every service, go on with each change, and end with the station", async (t) => {
+  const { fixture, manager } = await startAll(t, [sound]);
+  const readable = pugmarkLines(fixture, "events");
+  const json = pugmarkLines(fixture, "events", "--json");
+  assert.match(await readable.next(), /^20[-0-9]+ [0-9:]+ sound: ready \(is ready\)$/);
+  const first: unknown = JSON.parse(await json.next());
+  assert.deepEqual(first, { services: manager.services() });
+  await manager.stop("sound");
+  assert.match(await readable.next(), /sound: stopping \(was asked to stop\)$/);
+  const { service, from, to, reason } = JSON.parse(await json.next()) as Record<string, string>;
+  assert.deepEqual([service, from, to, reason], ["sound", "ready", "stopping", "was asked to stop"]);
+  await manager.stopAll();
+  assert.deepEqual(await Promise.all([readable.ended, json.ended]), [0, 0]);
+});
+
+/** Runs the command and gives its lines as they come. */
+function pugmarkLines(fixture: Fixture, ...args: readonly string[]) {
+  const child = spawn(process.execPath, [join(import.meta.dirname, "main.ts"), ...args], {
+    env: { ...fixture.env, PUGMARK_HOME: fixture.home },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  return {
+    ended: once(child, "exit").then(([code]) => code),
+    next: async () => String((await lines.next()).value),
+  };
+}
