@@ -3,30 +3,35 @@ import type { Command } from "commander";
 export const shells = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof shells)[number];
 
-const services = ["database", "chat", "agent", "api"];
+/** The services that a station of ours has, for where none runs that could be asked. */
+export const ownServices = ["database", "chat", "agent", "api"];
+
+/** The command that the script asks for the services, whenever somebody completes one. */
+export const namesCommand = "service-names";
+
 const takeServices = new Set(["up", "start", "stop", "restart", "logs", "why"]);
 
-/** A script that completes verbs, options and service names, made from the commands themselves. */
+/** A script that completes verbs, options and the services that run, made from the commands themselves. */
 export function completionScript(shell: Shell, program: Command): string {
-  const verbs = program.commands.map((command) => ({
+  const shown = program.commands.filter((command) => command.name() !== namesCommand);
+  const asked = shell === "fish" ? `(pugmark ${namesCommand})` : `$(pugmark ${namesCommand} 2>/dev/null)`;
+  const verbs = shown.map((command) => ({
     name: command.name(),
     description: command.description(),
     words: [
       ...command.options.map(({ long }) => long ?? "").filter(Boolean),
-      ...(takeServices.has(command.name()) ? services : []),
-    ],
+      ...(takeServices.has(command.name()) ? [asked] : []),
+    ].join(" "),
   }));
   if (shell === "fish") {
     return verbs
       .flatMap(({ name, description, words }) => [
         `complete -c pugmark -n __fish_use_subcommand ${name === "import" ? "" : "-f "}-a ${name} -d ${quoted(description)}`,
-        `complete -c pugmark -n '__fish_seen_subcommand_from ${name}' -a ${quoted(words.join(" "))}`,
+        `complete -c pugmark -n '__fish_seen_subcommand_from ${name}' -a ${quoted(words)}`,
       ])
       .join("\n");
   }
-  const cases = verbs
-    .map(({ name, words }) => `    ${name}) candidates=${quoted(words.join(" "))} ;;`)
-    .join("\n");
+  const cases = verbs.map(({ name, words }) => `    ${name}) candidates="${words}" ;;`).join("\n");
   const script = `_pugmark() {
   local candidates=${quoted(verbs.map(({ name }) => name).join(" "))}
   if [ "$COMP_CWORD" -gt 1 ]; then

@@ -3,6 +3,7 @@ import type { Config } from "../config/config.ts";
 import { ControlClient } from "../process-manager/control-client.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { MeasuredService } from "../process-manager/process-usage.ts";
+import { ownServices } from "./completion.ts";
 import { fail } from "./failure.ts";
 import { wrap } from "./fit-line.ts";
 import { readableLine } from "./log-line.ts";
@@ -102,6 +103,14 @@ export async function runningServices(config: Config): Promise<MeasuredService[]
     if (error instanceof ProcessManagerError && error.code === "not-running") return undefined;
     throw error;
   }
+}
+
+/** What can follow a verb: the services of the station that runs, and what replicas share as a name; else our own. */
+export async function completableServices(config: Config): Promise<string[]> {
+  const services = await runningServices(config);
+  if (!services) return ownServices;
+  const own = services.filter(({ kind }) => kind !== "external");
+  return [...new Set(own.flatMap(({ group, name }) => [group, name]))];
 }
 
 /** Aborts at Ctrl+C, and when a pager was closed that wants no more lines. */

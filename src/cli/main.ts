@@ -3,11 +3,11 @@ import { join } from "node:path";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot } from "../config/config.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
-import { completionScript, type Shell, shells } from "./completion.ts";
+import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
 import { fail } from "./failure.ts";
 import { printTable } from "./table.ts";
 
-const serviceNames = "database, chat, agent, api";
+const serviceNames = ownServices.join(", ");
 
 /** The whole command line. Commands load what they need when they run, so that each starts quickly. */
 function program(): Command {
@@ -193,6 +193,11 @@ function program(): Command {
     .argument("<shell>", shells.join(", "), oneOfShells)
     .addHelpText("after", examples('eval "$(pugmark completion bash)"', "pugmark completion fish | source"))
     .action((shell: Shell) => console.log(completionScript(shell, pugmark)));
+
+  pugmark.command(namesCommand, { hidden: true }).action(async () => {
+    const { completableServices } = await import("./control.ts");
+    console.log((await completableServices(settings().config)).join("\n"));
+  });
 
   return pugmark;
 }
