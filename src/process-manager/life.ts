@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
+import type { ChildOutput } from "./child-output.ts";
 import type { Readiness, StopPolicy } from "./definition.ts";
 import type { ProbeContext } from "./exec-probe.ts";
 import type { Guard } from "./guard.ts";
@@ -49,14 +50,21 @@ export class Life {
   readonly #parts: LifeParts;
   readonly #child: ChildProcess;
   readonly #assignment: string;
-  readonly #output: Promise<unknown>;
+  readonly #output: ChildOutput;
   readonly #killed = new AbortController();
   #ending: Promise<readonly number[]> | null = null;
 
-  private constructor(parts: LifeParts, child: ChildProcess, pid: number, env: Record<string, string>) {
+  private constructor(
+    parts: LifeParts,
+    child: ChildProcess,
+    output: ChildOutput,
+    pid: number,
+    env: Record<string, string>,
+  ) {
     const { cwd, user, readiness } = parts.definition;
     this.#parts = parts;
     this.#child = child;
+    this.#output = output;
     this.pid = pid;
     this.probeContext = { cwd, env, ...(user ? { user } : {}) };
     this.#assignment = `PROCESS_MANAGER_LIFE=${env.PROCESS_MANAGER_LIFE}`;
@@ -71,11 +79,7 @@ export class Life {
     const announced = Promise.withResolvers<void>();
     this.announced = announced.promise;
     const onLines = readiness?.kind === "log" ? untilMatch(readiness, announced.resolve) : undefined;
-    const streams = [
-      child.stdout && parts.log.attach("stdout", child.stdout, onLines),
-      child.stderr && parts.log.attach("stderr", child.stderr, onLines),
-    ];
-    this.#output = Promise.all(streams);
+    output.attach(child, onLines);
     if (readiness?.kind === "notify")
       onReadyLine(child.stdio[notifyFd(parts)] as Readable, announced.resolve);
     if (readiness?.kind === "ipc") {
@@ -91,8 +95,9 @@ export class Life {
     const isHanded = parts.socketFd !== null;
     if (isHanded) assertRunnable(command[0], cwd, env.PATH);
     const [program, ...args] = isHanded ? withListenPid(command, env) : command;
+    const output = await parts.log.openOutput();
     const child = spawn(program, args, {
-      stdio: stdioOf(parts),
+      stdio: stdioOf(parts, output),
       env,
       cwd,
       ...user,
@@ -101,11 +106,12 @@ export class Life {
     });
     if (child.pid === undefined) {
       const [error] = await once(child, "error");
+      await output.discard();
       throw error;
     }
     child.on("error", () => undefined); // a signal that could not be sent; the process list decides
     parts.guard.watch(child.pid, stop.signal);
-    return new Life(parts, child, child.pid, env);
+    return new Life(parts, child, output, child.pid, env);
   }
 
   /**
@@ -158,15 +164,10 @@ export class Life {
     return left;
   }
 
-  /** Whoever left our mark behind may hold the pipes open for ever; we do not wait for that. */
   async #drain(): Promise<void> {
-    const stop = new AbortController();
-    const patience = delay(outputGraceMs, undefined, { signal: stop.signal }).catch(() => undefined);
-    await Promise.race([this.#output, patience]);
-    stop.abort();
+    await this.#output.drain(outputGraceMs);
     for (const stream of this.#child.stdio) stream?.destroy();
     if (this.#child.connected) this.#child.disconnect();
-    await this.#output;
   }
 }
 
@@ -186,12 +187,14 @@ function notifyFd({ socketFd }: LifeParts): 3 | 4 {
   return socketFd === null ? 3 : 4;
 }
 
-function stdioOf({ socketFd, definition }: LifeParts): ("ignore" | "pipe" | "ipc" | number)[] {
+function stdioOf(
+  { socketFd, definition }: LifeParts,
+  output: ChildOutput,
+): ("ignore" | "pipe" | "ipc" | number)[] {
   const { readiness } = definition;
   return [
     "ignore",
-    "pipe",
-    "pipe",
+    ...output.stdio,
     ...(socketFd === null ? [] : [socketFd]),
     ...(readiness?.kind === "notify" ? (["pipe"] as const) : []),
     ...(readiness?.kind === "ipc" ? (["ipc"] as const) : []),

@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { LineGate } from "./line-gate.ts";
-import { LogFile } from "./log-file.ts";
+import { LogFile, type LogSource } from "./log-file.ts";
+
+const source: LogSource = {};
 
 async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "log-file-"));
@@ -12,33 +13,14 @@ async function temporaryFolder(t: TestContext): Promise<string> {
   return folder;
 }
 
-test("the gate keeps an unfinished line back and loses no byte", () => {
-  const gate = new LineGate();
-  const text = (buffer: Buffer | null): string | null => buffer?.toString() ?? null;
-  assert.equal(text(gate.push(Buffer.from("one"))), null);
-  assert.equal(text(gate.push(Buffer.from(" two\nthree\nfo"))), "one two\nthree\n");
-  assert.equal(text(gate.push(Buffer.from("ur"))), null);
-  assert.equal(text(gate.flush()), "four");
-  assert.equal(gate.flush(), null);
-});
-
-test("the gate lets a line without end through in pieces, so that its memory is bounded", () => {
-  const gate = new LineGate();
-  let passed = 0;
-  for (let chunk = 0; chunk < 1_000; chunk += 1) passed += gate.push(Buffer.alloc(1_000, "x"))?.length ?? 0;
-  const rest = gate.flush()?.length ?? 0;
-  assert.equal(passed + rest, 1_000_000);
-  assert.ok(rest <= 66_000, String(rest));
-});
-
 test("a log whose folder was deleted begins anew", async (t) => {
   const folder = await temporaryFolder(t);
   const path = join(folder, "logs", "x.log");
   const log = new LogFile(path);
-  log.append(Buffer.from("before\n"), log);
+  log.append(Buffer.from("before\n"), source);
   await log.flushed();
   await rm(join(folder, "logs"), { recursive: true });
-  log.append(Buffer.from("after\n"), log);
+  log.append(Buffer.from("after\n"), source);
   await log.close();
   assert.equal(await readFile(path, "utf8"), "after\n");
 });
@@ -46,7 +28,7 @@ test("a log whose folder was deleted begins anew", async (t) => {
 test("a line longer than a whole file stays in one piece", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
   const log = new LogFile(path, { maxBytes: 10, files: 3 });
-  log.append(Buffer.from(`short\n${"x".repeat(100)}\nlast\n`), log);
+  log.append(Buffer.from(`short\n${"x".repeat(100)}\nlast\n`), source);
   await log.close();
   assert.equal(await readFile(`${path}.2`, "utf8"), "short\n");
   assert.equal(await readFile(`${path}.1`, "utf8"), `${"x".repeat(100)}\n`);
@@ -71,11 +53,11 @@ test("what the disk will not take is counted, and the log says so once it can", 
   const logs = join(folder, "logs");
   await writeFile(logs, "a file where the folder should be");
   const log = new LogFile(join(logs, "x.log"));
-  log.append(Buffer.from("lost\n"), log);
+  log.append(Buffer.from("lost\n"), source);
   await log.flushed();
   await rm(logs);
   await mkdir(logs);
-  log.append(Buffer.from("kept\n"), log);
+  log.append(Buffer.from("kept\n"), source);
   await log.close();
   const text = await readFile(join(logs, "x.log"), "utf8");
   assert.match(text, /^\[process-manager\] 5 bytes of this log were lost: .+\nkept\n$/);
@@ -84,9 +66,9 @@ test("what the disk will not take is counted, and the log says so once it can", 
 test("the tail reaches back into the file before, and ends where it was asked for", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
   const log = new LogFile(path, { maxBytes: 12, files: 3 });
-  log.append(Buffer.from("one\ntwo\nthree\nfour\n"), log);
+  log.append(Buffer.from("one\ntwo\nthree\nfour\n"), source);
   const tail = log.tail(3);
-  log.append(Buffer.from("five\n"), log);
+  log.append(Buffer.from("five\n"), source);
   assert.deepEqual(await tail, ["two", "three", "four"]);
   assert.deepEqual(await log.tail(0), []);
   await log.close();

@@ -3,7 +3,6 @@ import { dirname } from "node:path";
 import { messageOf } from "./process-manager-error.ts";
 
 const newline = 0x0a;
-const waitingBytesMax = 1024 * 1024;
 const tailBytesMax = 1024 * 1024;
 
 /** When a log turns to a new file, and how many there are. */
@@ -16,11 +15,25 @@ export interface RotationPolicy {
 
 export const defaultRotation: RotationPolicy = { maxBytes: 10 * 1024 * 1024, files: 5 };
 
-type Work = { readonly block: Buffer } | { readonly task: () => Promise<void> };
+/** Where bytes come from. Two blocks of one source may make up a line; those of two never do. */
+export interface LogSource {
+  /** Told when these bytes are in the file, or lost: their memory is free again. */
+  release?(bytes: Buffer): void;
+}
+
+interface Block {
+  readonly bytes: Buffer;
+  readonly source: LogSource;
+}
+
+type Work = Block | { readonly task: () => Promise<void> };
+
+/** The end that a line is given which its own process left open. */
+const lineEnd: Block = { bytes: Buffer.from("\n"), source: {} };
 
 /**
  * A file that is appended to in order and turned by size: `x.log`, then `x.log.1` …, cut only between lines. Blocks
- * wait in memory while the disk is busy; `isFull` then asks whoever writes to pause. What a full disk will
+ * wait in their source's memory while the disk is busy, and it is the source that bounds it. What a full disk will
  * not take is lost and counted, and a line in the log says so once there is room again.
  */
 export class LogFile {
@@ -29,11 +42,10 @@ export class LogFile {
   #file: FileHandle | null = null;
   #size = 0;
   #waiting: Work[] = [];
-  #waitingBytes = 0;
   #pumping: Promise<void> | null = null;
   #lostBytes = 0;
   #lostWhy = "";
-  #lastSource: object | null = null;
+  #lastSource: LogSource | null = null;
   /** Whether what was taken last, and what is in the file by now, end in the middle of a line. */
   #isLineOpen = false;
   #isFileLineOpen = false;
@@ -43,19 +55,14 @@ export class LogFile {
     this.#rotation = rotation;
   }
 
-  /** Whether more waits for the disk than should. */
-  get isFull(): boolean {
-    return this.#waitingBytes > waitingBytesMax;
-  }
-
-  /** Takes a block of whole lines, or a piece of a very long one, in order. */
-  append(block: Buffer, source: object): void {
-    if (block.length === 0) return;
+  /** Takes a block of whole lines, or a piece of a very long one, in order; it stays as it is until released. */
+  append(bytes: Buffer, source: LogSource): void {
+    if (bytes.length === 0) return;
     // A process that ended in the middle of a line must not have the next one's first line glued to it.
-    if (this.#isLineOpen && source !== this.#lastSource) this.#push({ block: Buffer.from("\n") });
+    if (this.#isLineOpen && source !== this.#lastSource) this.#push(lineEnd);
     this.#lastSource = source;
-    this.#isLineOpen = block.at(-1) !== newline;
-    this.#push({ block });
+    this.#isLineOpen = bytes.at(-1) !== newline;
+    this.#push(this.#continued(bytes, source) ?? { bytes, source });
   }
 
   /** Resolves when all that was appended so far is in the file, or lost to an error of the disk. */
@@ -66,7 +73,7 @@ export class LogFile {
   /** The last lines as of now: what is appended later is not in them. Looks back 1 MiB into two files at most. */
   tail(lines: number): Promise<string[]> {
     return new Promise((resolve, reject) =>
-      this.#push({ task: async () => resolve(await this.#readTail(lines)) }, reject),
+      this.#push({ task: async () => await this.#readTail(lines).then(resolve, reject) }),
     );
   }
 
@@ -76,14 +83,18 @@ export class LogFile {
     this.#file = null;
   }
 
-  #push(work: Work, onError: (error: unknown) => void = () => undefined): void {
-    if ("task" in work) {
-      const { task } = work;
-      this.#waiting.push({ task: () => task().catch(onError) });
-    } else {
-      this.#waiting.push(work);
-      this.#waitingBytes += work.block.length;
-    }
+  /** A flood brings neighbours in memory: they are written as one. */
+  #continued(bytes: Buffer, source: LogSource): Block | null {
+    const last = this.#waiting.at(-1);
+    if (!last || "task" in last || last.source !== source) return null;
+    const { buffer, byteOffset, length } = last.bytes;
+    if (buffer !== bytes.buffer || byteOffset + length !== bytes.byteOffset) return null;
+    this.#waiting.pop();
+    return { bytes: Buffer.from(buffer, byteOffset, length + bytes.length), source };
+  }
+
+  #push(work: Work): void {
+    this.#waiting.push(work);
     this.#pumping ??= this.#pump();
   }
 
@@ -93,10 +104,10 @@ export class LogFile {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting;
       this.#waiting = [];
-      let blocks: Buffer[] = [];
+      let blocks: Block[] = [];
       for (const work of batch) {
-        if ("block" in work) {
-          blocks.push(work.block);
+        if ("bytes" in work) {
+          blocks.push(work);
           continue;
         }
         await this.#store(blocks);
@@ -109,54 +120,60 @@ export class LogFile {
     this.#pumping = null;
   }
 
-  async #store(blocks: readonly Buffer[]): Promise<void> {
+  async #store(blocks: readonly Block[]): Promise<void> {
     if (blocks.length === 0) return;
-    const bytes = blocks.length === 1 && blocks[0] ? blocks[0] : Buffer.concat(blocks);
+    let missingBytes = totalBytes(blocks);
     try {
       await this.#openFile();
       await this.#sayWhatWasLost();
-      for (let rest = bytes; rest.length > 0; ) {
-        const end = await this.#makeRoom(rest);
-        await this.#write(rest.subarray(0, end));
-        rest = rest.subarray(end);
+      for (let rest = blocks; rest.length > 0; ) {
+        const room = this.#roomFor(rest);
+        if (room === 0) await this.#rotate();
+        const { bytesWritten } = await this.#write(takeBytes(rest, room));
+        missingBytes -= bytesWritten;
+        rest = dropBytes(rest, bytesWritten);
       }
     } catch (error) {
-      this.#lostBytes += bytes.length;
+      this.#lostBytes += missingBytes;
       this.#lostWhy = messageOf(error);
     } finally {
-      this.#waitingBytes -= bytes.length;
+      for (const { bytes, source } of blocks) source.release?.(bytes);
     }
   }
 
-  /** How many of the bytes go into the current file, after turning to a new one where that is due. */
-  async #makeRoom(bytes: Buffer): Promise<number> {
-    const room = this.#rotation.maxBytes - this.#size;
-    if (bytes.length <= room) return bytes.length;
-    const fitting = room > 0 ? bytes.lastIndexOf(newline, room - 1) + 1 : 0;
-    if (fitting > 0) return fitting;
-    if (this.#size > 0 && !this.#isFileLineOpen) {
-      await this.#rotate();
-      return await this.#makeRoom(bytes);
+  /** How many of the bytes go into the current file; 0 when it is to be turned first. */
+  #roomFor(blocks: readonly Block[]): number {
+    let fitting = 0;
+    let isLineOpen = this.#isFileLineOpen;
+    for (const { bytes } of blocks) {
+      const size = this.#size + fitting;
+      const room = this.#rotation.maxBytes - size;
+      if (bytes.length > room) {
+        const whole = room > 0 ? bytes.lastIndexOf(newline, room - 1) + 1 : 0;
+        if (whole > 0 || (size > 0 && !isLineOpen)) return fitting + whole;
+        // One line longer than a file may be: it stays whole all the same.
+        const end = bytes.indexOf(newline) + 1;
+        if (end > 0) return fitting + end;
+      }
+      fitting += bytes.length;
+      isLineOpen = bytes.at(-1) !== newline;
     }
-    // One line longer than a file may be: it stays whole all the same.
-    const lineEnd = bytes.indexOf(newline) + 1;
-    return lineEnd > 0 ? lineEnd : bytes.length;
+    return fitting;
   }
 
-  async #write(bytes: Buffer): Promise<void> {
-    let offset = 0;
-    while (this.#file && offset < bytes.length) {
-      const { bytesWritten } = await this.#file.write(bytes, offset);
-      offset += bytesWritten;
-      this.#size += bytesWritten;
-    }
-    this.#isFileLineOpen = bytes.at(-1) !== newline;
+  async #write(blocks: readonly Block[]): Promise<{ bytesWritten: number }> {
+    if (!this.#file || blocks.length === 0) return { bytesWritten: 0 };
+    const { bytesWritten } = await this.#file.writev(blocks.map(({ bytes }) => bytes));
+    this.#size += bytesWritten;
+    this.#isFileLineOpen = takeBytes(blocks, bytesWritten).at(-1)?.bytes.at(-1) !== newline;
+    return { bytesWritten };
   }
 
   async #sayWhatWasLost(): Promise<void> {
     if (this.#lostBytes === 0) return;
     const notice = `[process-manager] ${this.#lostBytes} bytes of this log were lost: ${this.#lostWhy}\n`;
-    await this.#write(Buffer.from(this.#isFileLineOpen ? `\n${notice}` : notice));
+    if (this.#isFileLineOpen) await this.#write([lineEnd]);
+    await this.#write([{ bytes: Buffer.from(notice), source: {} }]);
     this.#lostBytes = 0;
   }
 
@@ -173,7 +190,7 @@ export class LogFile {
     this.#file = file;
     this.#size = size;
     // An earlier manager was killed in the middle of a line.
-    if (size > 0 && last[0] !== newline) await this.#write(Buffer.from("\n"));
+    if (size > 0 && last[0] !== newline) await this.#write([lineEnd]);
   }
 
   async #rotate(): Promise<void> {
@@ -193,6 +210,30 @@ export class LogFile {
     if (found.length < lines) found.unshift(...(await lastLines(`${this.path}.1`)));
     return lines > 0 ? found.slice(-lines) : [];
   }
+}
+
+function totalBytes(blocks: readonly Block[]): number {
+  return blocks.reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
+/** The blocks' first bytes, so many of them. */
+function takeBytes(blocks: readonly Block[], count: number): Block[] {
+  let rest = count;
+  return blocks.flatMap((block) => {
+    const bytes = block.bytes.subarray(0, rest);
+    rest -= bytes.length;
+    return bytes.length > 0 ? [{ ...block, bytes }] : [];
+  });
+}
+
+/** The blocks without so many of their first bytes. */
+function dropBytes(blocks: readonly Block[], count: number): Block[] {
+  let rest = count;
+  return blocks.flatMap((block) => {
+    const bytes = block.bytes.subarray(rest);
+    rest -= Math.min(rest, block.bytes.length);
+    return bytes.length > 0 ? [{ ...block, bytes }] : [];
+  });
 }
 
 async function lastLines(path: string): Promise<string[]> {

@@ -12,6 +12,7 @@ import { HomeLock } from "./home-lock.ts";
 import { describeExit } from "./life.ts";
 import { defaultRotation, type RotationPolicy } from "./log-file.ts";
 import { followLogs } from "./log-follower.ts";
+import { PipePool } from "./output-pipe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
 import { type MeasuredService, ProcessUsage } from "./process-usage.ts";
 import { killAll, listProcesses, signalProcess } from "./processes.ts";
@@ -72,6 +73,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   #definitions: readonly Resolved[];
   readonly #lock: HomeLock;
   readonly #guard: Guard;
+  readonly #pipes: PipePool;
   readonly #ownLog: ServiceLog;
   readonly #runs: RunRecords;
   readonly #parts = new Map<string, Part>();
@@ -97,6 +99,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     this.#usage = new ProcessUsage(lock.holder.mark);
     this.#guard = new Guard(lock.holder.mark, options.baseEnv.PATH ?? "/usr/bin:/bin");
     this.#runs = new RunRecords(this.home);
+    this.#pipes = new PipePool(join(this.home, "pipes"), 2 * options.definitions.length + 2);
     this.#ownLog = this.#openLog("manager");
     for (const definition of this.#definitions) this.#parts.set(definition.name, this.#makePart(definition));
   }
@@ -279,7 +282,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   #openLog(name: string): ServiceLog {
     const rotation = { ...defaultRotation, ...this.#options.rotation };
-    return new ServiceLog(name, join(this.home, "logs", `${name}.log`), rotation);
+    return new ServiceLog(name, join(this.home, "logs", `${name}.log`), rotation, this.#pipes);
   }
 
   #makePart(definition: Resolved): Part {
@@ -407,6 +410,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       this.#control = await ControlServer.open(this.home, this);
     } catch (error) {
       await this.#guard.close();
+      await this.#pipes.close();
       throw error;
     }
     this.#note(`manager: pid ${process.pid} manages ${this.home}`);
@@ -530,6 +534,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   async #close(): Promise<void> {
     await this.#stopInOrder();
     await this.#guard.close();
+    await this.#pipes.close();
     this.#note("manager: stopped");
     // The socket goes before the lock does: the next manager's would have the same path.
     await this.#control?.stopListening();

@@ -1,7 +1,7 @@
-import type { Readable } from "node:stream";
+import { ChildOutput } from "./child-output.ts";
 import { Feed, type Subscription } from "./feed.ts";
-import { LineGate } from "./line-gate.ts";
-import { LogFile, type RotationPolicy } from "./log-file.ts";
+import { LogFile, type LogSource, type RotationPolicy } from "./log-file.ts";
+import type { PipePool } from "./output-pipe.ts";
 
 /** A line of a service's output. */
 export interface LogLine {
@@ -15,16 +15,25 @@ export interface LogLine {
   readonly dropped?: number;
 }
 
+/** One stream of a process. */
+export interface OutputSource extends LogSource {
+  readonly stream: "stdout" | "stderr";
+}
+
+const ownSource: LogSource = {};
+
 /** The output of one service: into its file, whole, and line by line to whoever follows it live. */
 export class ServiceLog {
   readonly #service: string;
   readonly #file: LogFile;
+  readonly #pipes: PipePool;
   readonly #feed = new Feed<LogLine>();
   #bytesTotal = 0;
 
-  constructor(service: string, path: string, rotation: RotationPolicy) {
+  constructor(service: string, path: string, rotation: RotationPolicy, pipes: PipePool) {
     this.#service = service;
     this.#file = new LogFile(path, rotation);
+    this.#pipes = pipes;
   }
 
   /** Bytes of output taken so far. */
@@ -32,44 +41,21 @@ export class ServiceLog {
     return this.#bytesTotal;
   }
 
-  /**
-   * Takes all that a stream of a process brings; resolves when it has ended and its last line is taken. `onLines` sees
-   * the lines too, a block at a time, which it must not keep.
-   */
-  attach(
-    stream: "stdout" | "stderr",
-    source: Readable,
-    onLines: (lines: Buffer) => void = () => undefined,
-  ): Promise<void> {
-    const gate = new LineGate();
-    source.on("data", (chunk: Buffer) => {
-      const lines = gate.push(chunk);
-      if (lines) {
-        this.#take(stream, lines, source);
-        onLines(lines);
-      }
-      if (this.#file.isFull && !source.isPaused()) {
-        // The child then waits in write(): slower, but with every line, and our memory bounded.
-        source.pause();
-        void this.#file.flushed().then(() => source.resume());
-      }
-    });
-    return new Promise((resolve) => {
-      source.on("error", () => undefined); // a pipe that breaks also closes
-      source.on("close", () => {
-        const rest = gate.flush();
-        if (rest) {
-          this.#take(stream, rest, source);
-          onLines(rest);
-        }
-        resolve();
-      });
-    });
+  /** What a process that is about to be spawned prints into. */
+  async openOutput(): Promise<ChildOutput> {
+    return await ChildOutput.open(this, this.#pipes);
+  }
+
+  /** Takes a block of whole lines, or a piece of a very long one; it stays as it is until released. */
+  append(block: Buffer, source: OutputSource): void {
+    this.#bytesTotal += block.length;
+    if (this.#feed.hasSubscribers) this.#publish(source.stream, block.toString("utf8"));
+    this.#file.append(block, source);
   }
 
   /** Adds a line of the manager's own. */
   write(line: string): void {
-    this.#file.append(Buffer.from(`${line}\n`), this);
+    this.#file.append(Buffer.from(`${line}\n`), ownSource);
     this.#feed.publish({ service: this.#service, stream: null, at: new Date().toISOString(), line });
   }
 
@@ -89,12 +75,9 @@ export class ServiceLog {
     await this.#file.close();
   }
 
-  #take(stream: "stdout" | "stderr", block: Buffer, source: object): void {
-    this.#bytesTotal += block.length;
-    this.#file.append(block, source);
-    if (!this.#feed.hasSubscribers) return; // then nobody pays for cutting it into lines
+  #publish(stream: "stdout" | "stderr", text: string): void {
     const at = new Date().toISOString();
-    const lines = block.toString("utf8").split("\n");
+    const lines = text.split("\n");
     if (lines.at(-1) === "") lines.pop();
     for (const line of lines) this.#feed.publish({ service: this.#service, stream, at, line });
   }
