@@ -4,9 +4,9 @@ import type { LogQuery } from "./control-server.ts";
 import { openSocketAddress } from "./control-socket.ts";
 import { currentHolder } from "./home-lock.ts";
 import { http } from "./http-module.ts";
+import type { LogLine } from "./log-reader.ts";
 import { ProcessManagerError, type ProcessManagerErrorCode, systemCodeOf } from "./process-manager-error.ts";
 import type { MeasuredService } from "./process-usage.ts";
-import type { LogLine } from "./service-log.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
 
 /** Talks to the manager of a home. Every method throws `not-running` when there is none. */

@@ -4,9 +4,9 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { controlSocketPath, openSocketAddress } from "./control-socket.ts";
 import { http } from "./http-module.ts";
+import type { LogLine } from "./log-reader.ts";
 import { messageOf, ProcessManagerError, type ProcessManagerErrorCode } from "./process-manager-error.ts";
 import type { MeasuredService } from "./process-usage.ts";
-import type { LogLine } from "./service-log.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
 
 /** What the control API needs of the manager. */

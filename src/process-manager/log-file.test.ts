@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { LogFile, type LogSource } from "./log-file.ts";
 
-const source: LogSource = {};
+const source: LogSource = { stream: null };
 
 async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "log-file-"));
@@ -18,7 +18,7 @@ test("a log whose folder was deleted begins anew", async (t) => {
   const path = join(folder, "logs", "x.log");
   const log = new LogFile(path);
   log.append(Buffer.from("before\n"), source);
-  await log.flushed();
+  await log.inOrder(async () => undefined);
   await rm(join(folder, "logs"), { recursive: true });
   log.append(Buffer.from("after\n"), source);
   await log.close();
@@ -38,12 +38,12 @@ test("a line longer than a whole file stays in one piece", async (t) => {
 test("the next process's first line is not glued to a last one without end, in this run or the next", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
   const log = new LogFile(path);
-  log.append(Buffer.from("cut off"), {});
-  log.append(Buffer.from("next\n"), {});
-  log.append(Buffer.from("killed here"), {});
+  log.append(Buffer.from("cut off"), { stream: null });
+  log.append(Buffer.from("next\n"), { stream: null });
+  log.append(Buffer.from("killed here"), { stream: null });
   await log.close();
   const again = new LogFile(path);
-  again.append(Buffer.from("later\n"), {});
+  again.append(Buffer.from("later\n"), { stream: null });
   await again.close();
   assert.equal(await readFile(path, "utf8"), "cut off\nnext\nkilled here\nlater\n");
 });
@@ -54,22 +54,11 @@ test("what the disk will not take is counted, and the log says so once it can", 
   await writeFile(logs, "a file where the folder should be");
   const log = new LogFile(join(logs, "x.log"));
   log.append(Buffer.from("lost\n"), source);
-  await log.flushed();
+  await log.inOrder(async () => undefined);
   await rm(logs);
   await mkdir(logs);
   log.append(Buffer.from("kept\n"), source);
   await log.close();
   const text = await readFile(join(logs, "x.log"), "utf8");
   assert.match(text, /^\[process-manager\] 5 bytes of this log were lost: .+\nkept\n$/);
-});
-
-test("the tail reaches back into the file before, and ends where it was asked for", async (t) => {
-  const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, { maxBytes: 12, files: 3 });
-  log.append(Buffer.from("one\ntwo\nthree\nfour\n"), source);
-  const tail = log.tail(3);
-  log.append(Buffer.from("five\n"), source);
-  assert.deepEqual(await tail, ["two", "three", "four"]);
-  assert.deepEqual(await log.tail(0), []);
-  await log.close();
 });

@@ -1,9 +1,11 @@
-import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
+import { indexPath, LogIndexWriter, type LogStream } from "./log-index.ts";
 import { messageOf } from "./process-manager-error.ts";
 
 const newline = 0x0a;
-const tailBytesMax = 1024 * 1024;
+/** What comes from one source within this time is noted as one. */
+const mergeMs = 10;
 
 /** When a log turns to a new file, and how many there are. */
 export interface RotationPolicy {
@@ -17,6 +19,8 @@ export const defaultRotation: RotationPolicy = { maxBytes: 10 * 1024 * 1024, fil
 
 /** Where bytes come from. Two blocks of one source may make up a line; those of two never do. */
 export interface LogSource {
+  /** Null for the manager's own. */
+  readonly stream: LogStream | null;
   /** Told when these bytes are in the file, or lost: their memory is free again. */
   release?(bytes: Buffer): void;
 }
@@ -24,12 +28,13 @@ export interface LogSource {
 interface Block {
   readonly bytes: Buffer;
   readonly source: LogSource;
+  /** When it came, in milliseconds since the epoch. */
+  readonly at: number;
 }
 
 type Work = Block | { readonly task: () => Promise<void> };
 
-/** The end that a line is given which its own process left open. */
-const lineEnd: Block = { bytes: Buffer.from("\n"), source: {} };
+const ownSource: LogSource = { stream: null };
 
 /**
  * A file that is appended to in order and turned by size: `x.log`, then `x.log.1` …, cut only between lines. Blocks
@@ -40,6 +45,7 @@ export class LogFile {
   readonly path: string;
   readonly #rotation: RotationPolicy;
   #file: FileHandle | null = null;
+  #index: LogIndexWriter | null = null;
   #size = 0;
   #waiting: Work[] = [];
   #pumping: Promise<void> | null = null;
@@ -49,6 +55,9 @@ export class LogFile {
   /** Whether what was taken last, and what is in the file by now, end in the middle of a line. */
   #isLineOpen = false;
   #isFileLineOpen = false;
+  #growth = 0;
+  #grown = Promise.withResolvers<void>();
+  #isClosed = false;
 
   constructor(path: string, rotation: RotationPolicy = defaultRotation) {
     this.path = path;
@@ -59,38 +68,48 @@ export class LogFile {
   append(bytes: Buffer, source: LogSource): void {
     if (bytes.length === 0) return;
     // A process that ended in the middle of a line must not have the next one's first line glued to it.
-    if (this.#isLineOpen && source !== this.#lastSource) this.#push(lineEnd);
+    if (this.#isLineOpen && source !== this.#lastSource) this.#push(lineEnd());
     this.#lastSource = source;
     this.#isLineOpen = bytes.at(-1) !== newline;
-    this.#push(this.#continued(bytes, source) ?? { bytes, source });
+    this.#push(this.#continued(bytes, source) ?? { bytes, source, at: Date.now() });
   }
 
-  /** Resolves when all that was appended so far is in the file, or lost to an error of the disk. */
-  flushed(): Promise<void> {
-    return new Promise((resolve) => this.#push({ task: async () => resolve() }));
-  }
-
-  /** The last lines as of now: what is appended later is not in them. Looks back 1 MiB into two files at most. */
-  tail(lines: number): Promise<string[]> {
+  /** Does something when all that was appended so far is in the file, or lost, and before anything else is. */
+  inOrder<T>(task: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) =>
-      this.#push({ task: async () => await this.#readTail(lines).then(resolve, reject) }),
+      this.#push({ task: async () => await task().then(resolve, reject) }),
     );
+  }
+
+  /** Grows with every write, and when the log is closed. */
+  get growth(): number {
+    return this.#growth;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Resolves when `growth` is greater than this. */
+  async grown(since: number): Promise<void> {
+    if (this.#growth === since) await this.#grown.promise;
   }
 
   async close(): Promise<void> {
     await this.#pumping;
-    await this.#file?.close();
-    this.#file = null;
+    await this.#closeFile();
+    this.#isClosed = true;
+    this.#grow();
   }
 
   /** A flood brings neighbours in memory: they are written as one. */
   #continued(bytes: Buffer, source: LogSource): Block | null {
     const last = this.#waiting.at(-1);
-    if (!last || "task" in last || last.source !== source) return null;
+    if (!last || "task" in last || last.source !== source || Date.now() - last.at >= mergeMs) return null;
     const { buffer, byteOffset, length } = last.bytes;
     if (buffer !== bytes.buffer || byteOffset + length !== bytes.byteOffset) return null;
     this.#waiting.pop();
-    return { bytes: Buffer.from(buffer, byteOffset, length + bytes.length), source };
+    return { ...last, bytes: Buffer.from(buffer, byteOffset, length + bytes.length) };
   }
 
   #push(work: Work): void {
@@ -163,24 +182,46 @@ export class LogFile {
 
   async #write(blocks: readonly Block[]): Promise<{ bytesWritten: number }> {
     if (!this.#file || blocks.length === 0) return { bytesWritten: 0 };
+    await this.#note(blocks);
     const { bytesWritten } = await this.#file.writev(blocks.map(({ bytes }) => bytes));
     this.#size += bytesWritten;
     this.#isFileLineOpen = takeBytes(blocks, bytesWritten).at(-1)?.bytes.at(-1) !== newline;
+    this.#grow();
     return { bytesWritten };
+  }
+
+  /** First, so that who sees a line can look up when it came. Without an index that is not known, and no more. */
+  async #note(blocks: readonly Block[]): Promise<void> {
+    const stretches = blocks.map(({ bytes, source, at }) => ({
+      at,
+      length: bytes.length,
+      stream: source.stream,
+    }));
+    try {
+      await this.#index?.note(this.#size, stretches);
+    } catch {
+      await this.#index?.close().catch(() => undefined);
+      this.#index = null;
+    }
+  }
+
+  #grow(): void {
+    this.#growth += 1;
+    this.#grown.resolve();
+    this.#grown = Promise.withResolvers();
   }
 
   async #sayWhatWasLost(): Promise<void> {
     if (this.#lostBytes === 0) return;
     const notice = `[process-manager] ${this.#lostBytes} bytes of this log were lost: ${this.#lostWhy}\n`;
-    if (this.#isFileLineOpen) await this.#write([lineEnd]);
-    await this.#write([{ bytes: Buffer.from(notice), source: {} }]);
+    if (this.#isFileLineOpen) await this.#write([lineEnd()]);
+    await this.#write([{ bytes: Buffer.from(notice), source: ownSource, at: Date.now() }]);
     this.#lostBytes = 0;
   }
 
   async #openFile(): Promise<void> {
     if (this.#file && (await this.#file.stat()).nlink > 0) return;
-    await this.#file?.close(); // somebody deleted it: what we write would be nowhere
-    this.#file = null;
+    await this.#closeFile(); // somebody deleted it: what we write would be nowhere
     this.#isFileLineOpen = false;
     await mkdir(dirname(this.path), { recursive: true, mode: 0o700 });
     const file = await open(this.path, "a+", 0o600);
@@ -189,27 +230,29 @@ export class LogFile {
     if (size > 0) await file.read(last, 0, 1, size - 1);
     this.#file = file;
     this.#size = size;
+    this.#index = await LogIndexWriter.open(indexPath(this.path), size).catch(() => null);
     // An earlier manager was killed in the middle of a line.
-    if (size > 0 && last[0] !== newline) await this.#write([lineEnd]);
+    if (size > 0 && last[0] !== newline) await this.#write([lineEnd()]);
+  }
+
+  async #closeFile(): Promise<void> {
+    await this.#index?.close();
+    this.#index = null;
+    await this.#file?.close();
+    this.#file = null;
   }
 
   async #rotate(): Promise<void> {
-    await this.#file?.close();
-    this.#file = null;
-    const { files } = this.#rotation;
-    for (let index = files; index >= 1; index -= 1) {
-      const older = index === 1 ? this.path : `${this.path}.${index - 1}`;
-      await rename(older, `${this.path}.${index}`).catch(() => undefined); // there are fewer so far
-    }
-    if (files < 1) await rm(this.path, { force: true });
+    await this.#closeFile();
+    const { turnParts } = await import("./log-parts.ts");
+    await turnParts(this.path, this.#rotation.files);
     await this.#openFile();
   }
+}
 
-  async #readTail(lines: number): Promise<string[]> {
-    const found = await lastLines(this.path);
-    if (found.length < lines) found.unshift(...(await lastLines(`${this.path}.1`)));
-    return lines > 0 ? found.slice(-lines) : [];
-  }
+/** The end that a line is given which its own process left open. */
+function lineEnd(): Block {
+  return { bytes: Buffer.from("\n"), source: ownSource, at: Date.now() };
 }
 
 function totalBytes(blocks: readonly Block[]): number {
@@ -234,20 +277,4 @@ function dropBytes(blocks: readonly Block[], count: number): Block[] {
     rest -= Math.min(rest, block.bytes.length);
     return bytes.length > 0 ? [{ ...block, bytes }] : [];
   });
-}
-
-async function lastLines(path: string): Promise<string[]> {
-  const file = await open(path, "r").catch(() => null);
-  if (!file) return [];
-  try {
-    const { size } = await file.stat();
-    const start = Math.max(0, size - tailBytesMax);
-    const bytes = Buffer.alloc(size - start);
-    const { bytesRead } = await file.read(bytes, 0, bytes.length, start);
-    const lines = bytes.toString("utf8", 0, bytesRead).split("\n");
-    if (lines.at(-1) === "") lines.pop();
-    return start > 0 ? lines.slice(1) : lines;
-  } finally {
-    await file.close();
-  }
 }

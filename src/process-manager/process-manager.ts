@@ -12,6 +12,7 @@ import { HomeLock } from "./home-lock.ts";
 import { describeExit } from "./life.ts";
 import { defaultRotation, type RotationPolicy } from "./log-file.ts";
 import { followLogs } from "./log-follower.ts";
+import type { LogLine } from "./log-reader.ts";
 import { PipePool } from "./output-pipe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
 import { type MeasuredService, ProcessUsage } from "./process-usage.ts";
@@ -24,7 +25,7 @@ import {
 } from "./resolve-definitions.ts";
 import { RunRecords } from "./run-record.ts";
 import { Service } from "./service.ts";
-import { type LogLine, ServiceLog } from "./service-log.ts";
+import { ServiceLog } from "./service-log.ts";
 import { type ServiceEvent, type ServiceRecord, ServiceStatus } from "./service-status.ts";
 import { dependants, namedBy, startOrder } from "./start-order.ts";
 import { Upkeep } from "./upkeep.ts";

@@ -1,33 +1,20 @@
 import { ChildOutput } from "./child-output.ts";
-import { Feed, type Subscription } from "./feed.ts";
 import { LogFile, type LogSource, type RotationPolicy } from "./log-file.ts";
+import type { LogLine, LogRange, LogReader } from "./log-reader.ts";
 import type { PipePool } from "./output-pipe.ts";
-
-/** A line of a service's output. */
-export interface LogLine {
-  readonly service: string;
-  /** Null for lines read back from the file, which does not say; for the manager's own lines too. */
-  readonly stream: "stdout" | "stderr" | null;
-  /** ISO time of arrival; null for lines read back from the file. */
-  readonly at: string | null;
-  readonly line: string;
-  /** Only on the notice that stands for this many lines, which came too fast for this reader. */
-  readonly dropped?: number;
-}
 
 /** One stream of a process. */
 export interface OutputSource extends LogSource {
   readonly stream: "stdout" | "stderr";
 }
 
-const ownSource: LogSource = {};
+const ownSource: LogSource = { stream: null };
 
-/** The output of one service: into its file, whole, and line by line to whoever follows it live. */
+/** The output of one service: into its file, whole, and from there to whoever reads or follows it. */
 export class ServiceLog {
   readonly #service: string;
   readonly #file: LogFile;
   readonly #pipes: PipePool;
-  readonly #feed = new Feed<LogLine>();
   #bytesTotal = 0;
 
   constructor(service: string, path: string, rotation: RotationPolicy, pipes: PipePool) {
@@ -49,36 +36,47 @@ export class ServiceLog {
   /** Takes a block of whole lines, or a piece of a very long one; it stays as it is until released. */
   append(block: Buffer, source: OutputSource): void {
     this.#bytesTotal += block.length;
-    if (this.#feed.hasSubscribers) this.#publish(source.stream, block.toString("utf8"));
     this.#file.append(block, source);
   }
 
   /** Adds a line of the manager's own. */
   write(line: string): void {
     this.#file.append(Buffer.from(`${line}\n`), ownSource);
-    this.#feed.publish({ service: this.#service, stream: null, at: new Date().toISOString(), line });
   }
 
-  /** Lines from now on go to this subscription too. */
-  follow(subscription: Subscription<LogLine>): void {
-    this.#feed.join(subscription);
+  /** A reader whose past is what was printed until now, and whose new lines are all after it. */
+  async open(range: LogRange): Promise<LogReader> {
+    return await this.#file.inOrder(async () => {
+      const { LogReader } = await import("./log-reader.ts"); // not every manager is ever read from
+      return await LogReader.open(this.#service, this.#file.path, range);
+    });
   }
 
-  /** The last lines in the file, none of which a subscription made in the same turn will bring again. */
+  /** The last lines that were printed until now. */
   async tail(lines: number): Promise<LogLine[]> {
-    const found = await this.#file.tail(lines);
-    return found.map((line) => ({ service: this.#service, stream: null, at: null, line }));
+    const reader = await this.open({ tailLines: lines });
+    const found: LogLine[] = [];
+    for (let batch = await reader.nextPast(true); batch; batch = await reader.nextPast(true))
+      found.push(...batch);
+    await reader.close();
+    return found;
+  }
+
+  /** Grows whenever there is something new to read. */
+  get growth(): number {
+    return this.#file.growth;
+  }
+
+  get isClosed(): boolean {
+    return this.#file.isClosed;
+  }
+
+  /** Resolves when `growth` is greater than this. */
+  async grown(since: number): Promise<void> {
+    await this.#file.grown(since);
   }
 
   async close(): Promise<void> {
-    this.#feed.close();
     await this.#file.close();
-  }
-
-  #publish(stream: "stdout" | "stderr", text: string): void {
-    const at = new Date().toISOString();
-    const lines = text.split("\n");
-    if (lines.at(-1) === "") lines.pop();
-    for (const line of lines) this.#feed.publish({ service: this.#service, stream, at, line });
   }
 }
