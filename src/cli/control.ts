@@ -6,9 +6,8 @@ import type { MeasuredService } from "../process-manager/process-usage.ts";
 import { ownServices } from "./completion.ts";
 import { fail } from "./failure.ts";
 import { wrap } from "./fit-line.ts";
-import { readableLine } from "./log-line.ts";
 import { isUp, isWell, serviceTable, whyOf } from "./service-table.ts";
-import { styledName, styledState } from "./state-style.ts";
+import { styledState } from "./state-style.ts";
 
 /** `pugmark status`. Exit code 0 when every service is ready, 1 when one is not, 3 when no station runs. */
 export async function status(config: Config, json: boolean): Promise<number> {
@@ -24,31 +23,6 @@ export async function status(config: Config, json: boolean): Promise<number> {
 export async function metrics(config: Config): Promise<number> {
   return await withStation(config, async (station) => {
     process.stdout.write(await station.metrics());
-    return 0;
-  });
-}
-
-/** `pugmark logs`. With `follow`, until the station or the reader ends. */
-export async function logs(
-  config: Config,
-  service: string | undefined,
-  options: { readonly follow?: boolean; readonly lines: number; readonly json?: boolean },
-): Promise<number> {
-  return await withStation(config, async (station) => {
-    const width = Math.max(...(await station.services()).map(({ name }) => name.length));
-    const query = {
-      tailLines: options.lines,
-      follow: options.follow === true,
-      signal: untilNobodyReads(),
-      ...(service === undefined ? {} : { service }),
-    };
-    for await (const entry of station.logs(query)) {
-      if (options.json) console.log(JSON.stringify(entry));
-      else
-        console.log(
-          `${styledName(entry.service, width)} ${styleText("dim", "|")} ${readableLine(entry.line)}`,
-        );
-    }
     return 0;
   });
 }

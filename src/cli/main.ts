@@ -5,7 +5,9 @@ import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
 import { fail } from "./failure.ts";
+import type { LogsOptions } from "./logs.ts";
 import { printTable } from "./table.ts";
+import { parseTime } from "./time-argument.ts";
 
 const serviceNames = ownServices.join(", ");
 
@@ -61,18 +63,28 @@ function program(): Command {
 
   pugmark
     .command("logs")
-    .description("what the services print, the newest last")
-    .argument("[name]", "one service; without it all of them")
+    .description("what the services printed, the newest last; also when no station runs")
+    .argument("[name...]", `services, or manager for what it did (default: every service): ${serviceNames}`)
     .option("-f, --follow", "go on as lines come")
-    .option("-n, --lines <count>", "lines of each service to begin with", count, 100)
+    .option("-n, --lines <count>", "the last lines of each, or the last matches (default: 100)", count)
+    .option("--since <time>", "only what came since then: 10m, 2h, 3d, 2026-11-22T10:00:00Z", time)
+    .addOption(new Option("--until <time>", "only what came until then").argParser(time).conflicts("follow"))
+    .option("--grep <pattern>", "only lines that match this JavaScript regular expression", pattern)
+    .option("-t, --timestamps", "when each line came, in local time")
     .option("--json", "a JSON object for each line")
-    .addHelpText("after", examples("pugmark logs", "pugmark logs api -f", "pugmark logs chat -n 1000 --json"))
-    .action(
-      async (name: string | undefined, options: { follow?: boolean; lines: number; json?: boolean }) => {
-        const { logs } = await import("./control.ts");
-        process.exitCode = await logs(settings().config, name, options);
-      },
-    );
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark logs",
+        "pugmark logs api chat -f",
+        "pugmark logs --since 10m --grep 'error|warn' -t",
+        "pugmark logs manager -n 1000 --json",
+      ),
+    )
+    .action(async (names: string[], options: LogsOptions) => {
+      const { logs } = await import("./logs.ts");
+      process.exitCode = await logs(settings().config, names, options);
+    });
 
   pugmark
     .command("events")
@@ -219,6 +231,23 @@ function examples(...lines: readonly string[]): string {
 function count(text: string): number {
   if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError("A number of lines is needed.");
   return Number(text);
+}
+
+function time(text: string): number {
+  const parsed = parseTime(text, Date.now());
+  if (parsed === null)
+    throw new InvalidArgumentError(
+      "How long ago (30s, 10m, 2h, 3d) or a time (2026-11-22T10:00:00Z) is needed.",
+    );
+  return parsed;
+}
+
+function pattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+  }
 }
 
 function oneOfShells(text: string): Shell {

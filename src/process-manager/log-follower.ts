@@ -8,7 +8,7 @@ const behindBytesMax = 1024 * 1024;
 const frameMs = 40;
 
 /** How to learn that logs have grown. */
-interface Growth {
+export interface Growth {
   /** Resolves when there may be something new since the last time it did, when the signal aborts, or after the time. */
   wait(signal: AbortSignal, timeoutMs?: number): Promise<void>;
   /** Nothing more will come. */
@@ -67,7 +67,7 @@ export async function* pastLines(readers: readonly LogReader[], settled: boolean
 }
 
 /** Each line after those, until growth is over; `live` leaves out what comes too fast. */
-async function* newLines(
+export async function* newLines(
   readers: readonly LogReader[],
   growth: Growth,
   { live, signal }: { readonly live: boolean; readonly signal: AbortSignal },
