@@ -168,6 +168,8 @@ export class Life {
     await this.#output.drain(outputGraceMs);
     for (const stream of this.#child.stdio) stream?.destroy();
     if (this.#child.connected) this.#child.disconnect();
+    // Who stopped a service wants to read its last words; a disk that hangs is no reason to wait for ever.
+    await Promise.race([this.#parts.log.written(), delay(outputGraceMs, undefined, { ref: false })]);
   }
 }
 

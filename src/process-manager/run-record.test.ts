@@ -8,14 +8,14 @@ import { eventually, Fixture, forever, recordOf, untilState } from "./fixture.ts
 test("what failed says what changed since it last ran well, across managers, and gives no value away", async (t) => {
   const fixture = await Fixture.create(t);
   const script = await fixture.script("app.sh", "exec sleep 1000");
-  const define = (env: Record<string, string>): Definition =>
+  const define = (env: Record<string, string>, stableMs: number): Definition =>
     defineService({
       name: "app",
       command: ["/bin/sh", script],
       env,
-      restart: { policy: "never", stableMs: 1 },
+      restart: { policy: "never", stableMs },
     });
-  const first = await fixture.open([define({ POT: "clay-secret", OLD: "1" })]);
+  const first = await fixture.open([define({ POT: "clay-secret", OLD: "1" }, 1)]);
   await first.startAndWait("app");
   const path = join(fixture.home, "runs", "app.json");
   const kept = await eventually("the run is remembered", () => readFile(path, "utf8"));
@@ -23,7 +23,7 @@ test("what failed says what changed since it last ran well, across managers, and
   await first.stopAll();
 
   await writeFile(script, "echo the kiln is cold; exit 1");
-  const second = await fixture.open([define({ POT: "iron", NEW: "1" })]);
+  const second = await fixture.open([define({ POT: "iron", NEW: "1" }, 60_000)]);
   await second.start();
   const { changes, lastLines } = await untilState(second, "app", "failed");
   assert.deepEqual(changes, [

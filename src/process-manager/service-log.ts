@@ -39,6 +39,11 @@ export class ServiceLog {
     this.#file.append(block, source);
   }
 
+  /** Resolves when all that was taken so far is in the file, or lost to an error of the disk. */
+  async written(): Promise<void> {
+    await this.#file.inOrder(async () => undefined);
+  }
+
   /** Adds a line of the manager's own. */
   write(line: string): void {
     this.#file.append(Buffer.from(`${line}\n`), ownSource);
