@@ -13,6 +13,7 @@ import { describeExit } from "./life.ts";
 import { defaultRotation, type RotationPolicy } from "./log-file.ts";
 import { followLogs } from "./log-follower.ts";
 import type { LogLine } from "./log-reader.ts";
+import { keepMemoryLimits } from "./memory-limits.ts";
 import { PipePool } from "./output-pipe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
 import { type MeasuredService, ProcessUsage } from "./process-usage.ts";
@@ -84,6 +85,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   readonly #usage: ProcessUsage;
   readonly #asked = new Set<string>();
   readonly #closed = Promise.withResolvers<void>();
+  readonly #end = new AbortController();
   #control: ControlServer | null = null;
   #stopping: Promise<void> | null = null;
   #changing: Promise<unknown> = Promise.resolve();
@@ -415,6 +417,14 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       throw error;
     }
     this.#note(`manager: pid ${process.pid} manages ${this.home}`);
+    void keepMemoryLimits(
+      {
+        limits: () => memoryLimitsOf(this.#definitions),
+        measure: () => this.measuredServices(),
+        restart: async (name, why) => void (await this.restart(name, why)),
+      },
+      this.#end.signal,
+    );
   }
 
   #tell(event: ServiceEvent): void {
@@ -533,6 +543,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    this.#end.abort();
     await this.#stopInOrder();
     await this.#guard.close();
     await this.#pipes.close();
@@ -581,6 +592,15 @@ function identityOf(definition: Resolved) {
   const port = definition.kind === "external" ? null : (definition.listen?.port ?? null);
   const dependsOn = definition.dependsOn.map((dependency) => dependency.name);
   return { name, group, description, kind: kind, port, dependsOn };
+}
+
+function memoryLimitsOf(definitions: readonly Resolved[]): Map<string, number> {
+  const limits = definitions.flatMap((definition) =>
+    definition.kind !== "external" && definition.memoryMaxMiB !== null
+      ? [[definition.name, definition.memoryMaxMiB] as const]
+      : [],
+  );
+  return new Map(limits);
 }
 
 /** The base environment without what speaks of another manager, or of descriptors that are not passed on. */

@@ -1,0 +1,38 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { MeasuredService } from "./process-usage.ts";
+
+/** How often memory is looked at, where any service has a limit. */
+const periodMs = 2_000;
+
+const mebibyte = 1024 * 1024;
+
+/** What the limits need of the manager. */
+export interface MemoryLimitParts {
+  /** The limit of each service that has one, MiB. */
+  readonly limits: () => ReadonlyMap<string, number>;
+  readonly measure: () => Promise<readonly MeasuredService[]>;
+  /** Rolling where that can be; may throw. */
+  readonly restart: (name: string, why: string) => Promise<void>;
+}
+
+/** Restarts what uses more memory than it may, all its processes together. Resolves when the signal aborts. */
+export async function keepMemoryLimits(parts: MemoryLimitParts, signal: AbortSignal): Promise<void> {
+  const restarting = new Set<string>();
+  for (;;) {
+    await delay(periodMs, undefined, { signal, ref: false }).catch(() => undefined);
+    if (signal.aborted) return;
+    const limits = parts.limits();
+    for (const { name, memoryBytes, state } of limits.size > 0 ? await parts.measure() : []) {
+      const limitMiB = limits.get(name) ?? Number.POSITIVE_INFINITY;
+      const usedMiB = Math.round((memoryBytes ?? 0) / mebibyte);
+      const isUp = state === "ready" || state === "unhealthy";
+      if (usedMiB <= limitMiB || !isUp || restarting.has(name) || signal.aborted) continue;
+      restarting.add(name);
+      // A restart may take its time; the others' memory is looked at meanwhile.
+      void parts
+        .restart(name, `it used ${usedMiB} MiB, and ${limitMiB} is its limit`)
+        .catch(() => undefined) // its state says why
+        .finally(() => restarting.delete(name));
+    }
+  }
+}
