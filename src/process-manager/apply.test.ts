@@ -5,6 +5,8 @@ import { type TestContext, test } from "node:test";
 import { type Definition, defineService } from "./definition.ts";
 import {
   ask,
+  collectEvents,
+  eventually,
   Fixture,
   forever,
   recordOf,
@@ -137,6 +139,34 @@ test("what was stopped by hand stays stopped, and starts as it is written by the
   await manager.startAndWait("web");
   const { value } = await manager.subscribeLogs({ service: "web", tailLines: 1 }).next();
   assert.equal(value?.line, "anew");
+});
+
+test("a start that comes while its service is being removed is refused, and nothing of it is left", async (t) => {
+  const stubborn = "trap '' TERM; while :; do sleep 0.02; done";
+  const worker = defineService({ name: "worker", command: stubborn, replicas: 2, stop: { timeoutMs: 100 } });
+  const { fixture, manager } = await open(t, () => [worker]);
+  const events = collectEvents(manager);
+  const scaled = manager.scale("worker", 0);
+  await eventually("both are stopping", () =>
+    assert.equal(events.filter(({ to }) => to === "stopping").length, 2),
+  );
+  await assert.rejects(manager.startAndWait("worker-2"), { code: "service-unknown" });
+  await assert.rejects(manager.restart("worker-1"), { code: "service-unknown" });
+  await scaled;
+  assert.deepEqual(await fixture.pids(), []);
+});
+
+test("a service that waits for what it no longer depends on starts when that is applied", async (t) => {
+  const define = (dependsOn: string[]) => [
+    defineService({ name: "store", command: forever }),
+    defineService({ name: "web", command: forever, dependsOn }),
+  ];
+  const { manager, written } = await open(t, () => define(["store"]));
+  await manager.stop("store");
+  await assert.rejects(manager.restart("web"), { code: "restart-failed" });
+  written.definitions = define([]);
+  await manager.apply();
+  await untilState(manager, "web", "ready");
 });
 
 test("a new liveness probe counts at once, for the process that runs", async (t) => {

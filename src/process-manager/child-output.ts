@@ -58,11 +58,18 @@ export class ChildOutput {
     const stop = new AbortController();
     const late = async (): Promise<boolean> =>
       await delay(graceMs, false, { signal: stop.signal }).catch(() => true);
-    // A stream that waits for the disk still has something to bring.
-    while (!(await Promise.race([ended, late()])) && this.#readers.some(({ isPaused }) => isPaused));
+    for (let read = this.#bytesRead(); !(await Promise.race([ended, late()])); read = this.#bytesRead()) {
+      await new Promise(setImmediate); // what came while the manager itself was busy is read first
+      // On a busy machine the last of it takes its time; a stream that waits for the disk still has some to bring.
+      if (this.#bytesRead() === read && !this.#readers.some(({ isPaused }) => isPaused)) break;
+    }
     stop.abort();
     for (const source of this.#sources) source.destroy();
     await this.#ended;
+  }
+
+  #bytesRead(): number {
+    return this.#sources.reduce((sum, source) => sum + (source instanceof Socket ? source.bytesRead : 0), 0);
   }
 
   #readPipe(name: "stdout" | "stderr", { readFd, writeFd }: OutputPipe): Promise<void> {

@@ -342,11 +342,11 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     const named = (action: Change["action"]): string[] =>
       changes.filter((change) => change.action === action).map(({ name }) => name);
     const gone = named("remove");
-    await this.#stopInOrder(gone);
     const before = new Map(this.#definitions.map((definition) => [definition.name, definition]));
-    this.#written = written;
-    this.#definitions = after;
     for (const definition of after) if (!this.#parts.has(definition.name)) this.#add(definition);
+    this.#written = written;
+    this.#definitions = after; // before the stop: from here on nobody can start what is gone
+    await this.#stopInOrder(gone, [...before.values()]);
     await Promise.all(gone.map((name) => this.#forget(name)));
     for (const name of named("update")) this.#redefine(name);
     await this.start(named("add"));
@@ -386,6 +386,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     part.definition = definition;
     part.status.redefine(identityOf(definition));
     part.service.redefine(definition);
+    this.#changes.emit("change"); // it may wait for something else now
     if (isWatching) part.upkeep.begin(definition);
   }
 
@@ -519,6 +520,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   #ownPart(name: string): Extract<Part, { kind: "service" }> {
     const part = this.#part(name);
+    namedBy(name, this.#definitions); // what is being removed is known no more
     if (part.kind === "service") return part;
     throw new ProcessManagerError("service-external", `${name} is run by others; here it is only watched`);
   }
@@ -545,6 +547,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   async #close(): Promise<void> {
     this.#end.abort();
     await this.#stopInOrder();
+    await this.#changing; // it may be stopping what it removes
     await this.#guard.close();
     await this.#pipes.close();
     this.#note("manager: stopped");
@@ -559,10 +562,13 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   }
 
   /** Each of the named services (all without names) stops as soon as all that depend on it have. */
-  async #stopInOrder(names: readonly string[] = [...this.#parts.keys()]): Promise<void> {
-    const waitedFor = dependants(this.#definitions);
+  async #stopInOrder(
+    names: readonly string[] = [...this.#parts.keys()],
+    definitions = this.#definitions,
+  ): Promise<void> {
+    const waitedFor = dependants(definitions);
     const stopped = new Map<string, Promise<void>>();
-    for (const { name } of startOrder(this.#definitions).reverse()) {
+    for (const { name } of startOrder(definitions).reverse()) {
       if (!names.includes(name)) continue;
       const before = (waitedFor.get(name) ?? []).map((dependant) => stopped.get(dependant));
       const part = this.#part(name);
