@@ -35,7 +35,7 @@ function explanation(service: ServiceRecord, services: readonly ServiceRecord[])
     ["next", nextOf(service)],
   ].filter(([, fact]) => fact !== "");
   return [
-    `${styleText("bold", name)} is ${styledState(state)} for ${ago(since)}: ${reason}`,
+    `${styleText("bold", name)} is ${styledState(state)} for ${ago(since)}${reason === "is ready" ? "" : `: ${reason}`}`,
     ...facts.map(([title = "", fact]) => `  ${styleText("dim", title.padEnd(9))} ${fact}`),
     ...lastLinesOf(service),
   ];
