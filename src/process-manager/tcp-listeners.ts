@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
 
 /** A TCP socket that is listened on, as Linux lists it. */
 export interface TcpListener {
@@ -9,19 +9,38 @@ export interface TcpListener {
 
 /** Every listening TCP socket of this machine, IPv4 and IPv6; empty anywhere but on Linux. */
 export function listTcpListeners(): TcpListener[] {
-  return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => parseProcNetTcp(readOrEmpty(path)));
+  return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => parseProcNetTcp(readListening(path)));
 }
 
-/** The listening sockets in the text of `/proc/net/tcp` or `tcp6`. */
+/** `0A` in the fourth column: TCP_LISTEN. */
 function parseProcNetTcp(text: string): TcpListener[] {
-  return text
-    .split("\n")
-    .slice(1)
-    .flatMap((line) => {
-      const [, local, , state, , , , uid, , inode] = line.trim().split(/\s+/);
-      if (state !== "0A" || !local || !uid || !inode) return []; // 0A: TCP_LISTEN
-      return [{ port: Number.parseInt(local.slice(local.lastIndexOf(":") + 1), 16), uid, inode }];
-    });
+  return text.split("\n").flatMap((line) => {
+    const [, local, , state, , , , uid, , inode] = line.trim().split(/\s+/);
+    if (state !== "0A" || !local || !uid || !inode) return [];
+    return [{ port: Number.parseInt(local.slice(local.lastIndexOf(":") + 1), 16), uid, inode }];
+  });
+}
+
+/** As much of the list as has the listening sockets: they come first, and ten thousand connections may follow. */
+function readListening(path: string): string {
+  const piece = Buffer.alloc(16 * 1024);
+  let text = "";
+  let file: number;
+  try {
+    file = openSync(path, "r");
+  } catch {
+    return text; // no Linux, or no IPv6
+  }
+  try {
+    for (;;) {
+      const bytes = readSync(file, piece);
+      text += piece.toString("latin1", 0, bytes);
+      const lastWhole = text.slice(text.lastIndexOf("\n", text.lastIndexOf("\n") - 1) + 1);
+      if (bytes === 0 || !/^\s*(sl|\d+: \S+ \S+ 0A) /.test(lastWhole)) return text;
+    }
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** A server listens before it takes clients: its sockets are among the first, however many connections it has. */
@@ -43,13 +62,5 @@ function linkOf(path: string): string {
     return readlinkSync(path);
   } catch {
     return ""; // closed meanwhile
-  }
-}
-
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, "latin1");
-  } catch {
-    return "";
   }
 }
