@@ -125,7 +125,7 @@ function ticksToMs(ticks: number): number {
 
 function readOrEmpty(path: string): string {
   try {
-    return readFileSync(path, "latin1");
+    return readFileSync(path, "utf8"); // any other encoding takes a buffer of 64 KiB for each of these small files
   } catch {
     return ""; // gone meanwhile, or another user's
   }

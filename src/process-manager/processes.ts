@@ -58,7 +58,7 @@ export function readStat(pid: number | string): ProcStat | null {
 
 function readOr(path: string, otherwise: string): string {
   try {
-    return readFileSync(path, "latin1");
+    return readFileSync(path, "utf8"); // any other encoding takes a buffer of 64 KiB for each of these small files
   } catch {
     return otherwise; // gone meanwhile, or another user's
   }
