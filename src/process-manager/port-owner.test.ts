@@ -46,6 +46,7 @@ async function otherStation(fixture: Fixture, port: number) {
   const servicePid = Number(line);
   /** Kills the manager and its guard at once: nobody is left to end the service. */
   const killManager = async (): Promise<void> => {
+    manager.kill("SIGSTOP"); // else it may replace the guard before it falls itself
     const marked = await fixture.pids();
     const children = (await listProcesses()).filter(({ ppid }) => ppid === manager.pid);
     for (const { pid } of children) if (!marked.includes(pid)) process.kill(pid, "SIGKILL");

@@ -143,8 +143,9 @@ class LogReader implements Disposable {
       }
     } catch (error) {
       // A station that ends says so itself.
-      if (error instanceof ProcessManagerError && error.code !== "not-running" && !signal.aborted)
-        this.#model.message = error.message;
+      if (signal.aborted || !(error instanceof ProcessManagerError) || error.code === "not-running") return;
+      this.#model.message = error.message;
+      this.#refresh();
     }
   }
 }
