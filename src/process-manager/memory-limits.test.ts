@@ -16,7 +16,7 @@ test("a service whose processes together use more than they may is restarted, ro
        response.end(String(process.pid));
      });
      server.listen({ fd: 3 }, () => process.send("ready"));
-     process.on("SIGTERM", () => process.exit(0));`,
+     process.on("SIGTERM", () => server.close(() => process.exit(0)));`,
   );
   const manager = await fixture.open([
     defineService({
