@@ -21,6 +21,7 @@ const ofTheManager = [
   "startTimeoutMs",
   "restart",
   "stop",
+  "logs",
   "watch",
   "memoryMaxMiB",
 ] as const;

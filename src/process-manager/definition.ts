@@ -1,3 +1,5 @@
+import type { LogPolicy } from "./log-file.ts";
+
 /** A program and its arguments with no shell in between, or one line for the shell (`sh -c`, `cmd /c`). */
 export type CommandLine = readonly [string, ...string[]] | string;
 
@@ -153,6 +155,7 @@ export interface ServiceDefinition {
   readonly afterReady?: (signal: AbortSignal) => Promise<void>;
   readonly restart?: Partial<RestartPolicy>;
   readonly stop?: Partial<StopPolicy>;
+  readonly logs?: Partial<LogPolicy>;
   /** When a task runs, in cron's five fields, local time: `0 3 * * *`. */
   readonly schedule?: string;
   readonly watch?: WatchPolicy;

@@ -4,10 +4,12 @@ import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 import type { Definition } from "./definition.ts";
 import type { State } from "./lifecycle.ts";
+import { defaultLogPolicy, LogFile, type LogPolicy } from "./log-file.ts";
+import { LogFolder } from "./log-folder.ts";
 import { ProcessManager, type ProcessManagerOptions } from "./process-manager.ts";
 import { listProcesses } from "./processes.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
@@ -90,6 +92,11 @@ export class Fixture {
     await rm(this.folder, { recursive: true, force: true });
     assert.equal(existsSync(this.folder), false);
   }
+}
+
+/** A log file, with the default policy where the test does not say. */
+export function newLogFile(path: string, policy: Partial<LogPolicy> = {}, logsMaxBytes = 1e12): LogFile {
+  return new LogFile(path, { ...defaultLogPolicy, ...policy }, new LogFolder(dirname(path), logsMaxBytes));
 }
 
 /** A command that runs until it is stopped. */

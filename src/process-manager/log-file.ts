@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { LogFolder } from "./log-folder.ts";
 import { indexPath, LogIndexWriter, type LogStream } from "./log-index.ts";
 import { messageOf } from "./process-manager-error.ts";
 
@@ -8,14 +9,16 @@ const newline = 0x0a;
 const mergeMs = 10;
 
 /** When a log turns to a new file, and how many there are. */
-export interface RotationPolicy {
+export interface LogPolicy {
   /** Default 10 MiB. */
-  readonly maxBytes: number;
+  readonly fileMaxBytes: number;
   /** Old ones, kept beside the current one. Default 5. */
   readonly files: number;
+  /** The first line after this begins a new file. Without it, age does not matter. */
+  readonly fileMaxAgeMs?: number;
 }
 
-export const defaultRotation: RotationPolicy = { maxBytes: 10 * 1024 * 1024, files: 5 };
+export const defaultLogPolicy: LogPolicy = { fileMaxBytes: 10 * 1024 * 1024, files: 5 };
 
 /** Where bytes come from. Two blocks of one source may make up a line; those of two never do. */
 export interface LogSource {
@@ -37,16 +40,20 @@ type Work = Block | { readonly task: () => Promise<void> };
 const ownSource: LogSource = { stream: null };
 
 /**
- * A file that is appended to in order and turned by size: `x.log`, then `x.log.1` …, cut only between lines. Blocks
+ * A file that is appended to in order and turned by size and age: `x.log`, then `x.log.1` …, cut only between lines. Blocks
  * wait in their source's memory while the disk is busy, and it is the source that bounds it. What a full disk will
  * not take is lost and counted, and a line in the log says so once there is room again.
  */
 export class LogFile {
   readonly path: string;
-  readonly #rotation: RotationPolicy;
+  /** May be changed at any time. */
+  policy: LogPolicy;
+  readonly #folder: LogFolder;
   #file: FileHandle | null = null;
   #index: LogIndexWriter | null = null;
   #size = 0;
+  /** When its first byte came, in milliseconds since the epoch. */
+  #startedAt = 0;
   #waiting: Work[] = [];
   #pumping: Promise<void> | null = null;
   #lostBytes = 0;
@@ -59,9 +66,10 @@ export class LogFile {
   #grown = Promise.withResolvers<void>();
   #isClosed = false;
 
-  constructor(path: string, rotation: RotationPolicy = defaultRotation) {
+  constructor(path: string, policy: LogPolicy, folder: LogFolder) {
     this.path = path;
-    this.#rotation = rotation;
+    this.policy = policy;
+    this.#folder = folder;
   }
 
   /** Takes a block of whole lines, or a piece of a very long one, in order; it stays as it is until released. */
@@ -146,8 +154,10 @@ export class LogFile {
       await this.#openFile();
       await this.#sayWhatWasLost();
       for (let rest = blocks; rest.length > 0; ) {
-        const room = this.#roomFor(rest);
-        if (room === 0) await this.#rotate();
+        const isDue = this.#isTooOld() || this.#roomFor(rest) === 0;
+        // Where it cannot be turned, it grows: better than to lose what is printed.
+        const isStuck = isDue && !(await this.#rotate());
+        const room = isStuck ? totalBytes(rest) : this.#roomFor(rest);
         const { bytesWritten } = await this.#write(takeBytes(rest, room));
         missingBytes -= bytesWritten;
         rest = dropBytes(rest, bytesWritten);
@@ -160,13 +170,18 @@ export class LogFile {
     }
   }
 
+  #isTooOld(): boolean {
+    const { fileMaxAgeMs = Number.POSITIVE_INFINITY } = this.policy;
+    return this.#size > 0 && !this.#isFileLineOpen && Date.now() - this.#startedAt >= fileMaxAgeMs;
+  }
+
   /** How many of the bytes go into the current file; 0 when it is to be turned first. */
   #roomFor(blocks: readonly Block[]): number {
     let fitting = 0;
     let isLineOpen = this.#isFileLineOpen;
     for (const { bytes } of blocks) {
       const size = this.#size + fitting;
-      const room = this.#rotation.maxBytes - size;
+      const room = this.policy.fileMaxBytes - size;
       if (bytes.length > room) {
         const whole = room > 0 ? bytes.lastIndexOf(newline, room - 1) + 1 : 0;
         if (whole > 0 || (size > 0 && !isLineOpen)) return fitting + whole;
@@ -231,6 +246,7 @@ export class LogFile {
     this.#file = file;
     this.#size = size;
     this.#index = await LogIndexWriter.open(indexPath(this.path), size).catch(() => null);
+    this.#startedAt = size === 0 ? Date.now() : (this.#index?.startedAt ?? (await file.stat()).birthtimeMs);
     // An earlier manager was killed in the middle of a line.
     if (size > 0 && last[0] !== newline) await this.#write([lineEnd()]);
   }
@@ -242,11 +258,15 @@ export class LogFile {
     this.#file = null;
   }
 
-  async #rotate(): Promise<void> {
+  /** False when the file is the same as before. */
+  async #rotate(): Promise<boolean> {
     await this.#closeFile();
-    const { turnParts } = await import("./log-parts.ts");
-    await turnParts(this.path, this.#rotation.files);
+    const isTurned = await this.#folder.turn(this.path, this.policy.files).then(
+      () => true,
+      () => false,
+    );
     await this.#openFile();
+    return isTurned;
   }
 }
 

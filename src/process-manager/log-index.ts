@@ -32,20 +32,25 @@ export class LogIndexWriter {
   readonly #file: FileHandle;
   #count: number;
   #last: Stretch | null = null;
+  /** When the first byte came, in milliseconds since the epoch; null where that is not known. */
+  readonly startedAt: number | null;
 
-  private constructor(file: FileHandle, count: number) {
+  private constructor(file: FileHandle, count: number, startedAt: number | null) {
     this.#file = file;
     this.#count = count;
+    this.startedAt = startedAt;
   }
 
   /** Goes on with the index of a log that has so many bytes by now. */
   static async open(path: string, logBytes: number): Promise<LogIndexWriter> {
     const file = await open(path, logBytes === 0 ? "w+" : "a+", 0o600);
-    if (logBytes === 0) return new LogIndexWriter(file, 0);
+    if (logBytes === 0) return new LogIndexWriter(file, 0, null);
     // Reopened to be written anywhere, which O_APPEND does not do.
     await file.close();
     const again = await open(path, "r+");
-    const index = new LogIndexWriter(again, Math.floor((await again.stat()).size / entryBytes));
+    const { buffer, bytesRead } = await again.read(Buffer.alloc(entryBytes), 0, entryBytes, 0);
+    const startedAt = bytesRead === entryBytes ? decode(buffer, 0).at || null : null;
+    const index = new LogIndexWriter(again, Math.floor((await again.stat()).size / entryBytes), startedAt);
     await index.#cut(logBytes);
     return index;
   }

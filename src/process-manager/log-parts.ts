@@ -51,7 +51,7 @@ export async function turnParts(path: string, kept: number): Promise<void> {
 }
 
 /** The part first, then its index: whoever finds an index beside a part finds that part's. */
-async function removePart(path: string): Promise<void> {
+export async function removePart(path: string): Promise<void> {
   await rm(path, { force: true });
   await rm(indexPath(path), { force: true });
 }

@@ -3,13 +3,14 @@ import { appendFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { LogFile, type LogSource } from "./log-file.ts";
+import { newLogFile } from "./fixture.ts";
+import type { LogFile, LogSource } from "./log-file.ts";
 import { pastLines } from "./log-follower.ts";
 import { type LogLine, type LogRange, LogReader } from "./log-reader.ts";
 
 const stdout: LogSource = { stream: "stdout" };
 const stderr: LogSource = { stream: "stderr" };
-const large = { maxBytes: 1e9, files: 1 };
+const large = { fileMaxBytes: 1e9, files: 1 };
 
 async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "log-reader-"));
@@ -37,7 +38,7 @@ async function write(log: LogFile, text: string, source: LogSource = stdout): Pr
 test("lines read back say when they came and from which stream, and the log has no byte of that", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.parse("2026-03-01T10:00:00.000Z") });
   const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, large);
+  const log = newLogFile(path, large);
   await write(log, "one\ntwo\n");
   t.mock.timers.setTime(Date.parse("2026-03-01T10:00:05.000Z"));
   await write(log, "oops\n", stderr);
@@ -58,7 +59,7 @@ test("lines read back say when they came and from which stream, and the log has 
 test("a flood costs the index one entry for what comes together", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: 1_000_000 });
   const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, large);
+  const log = newLogFile(path, large);
   for (let n = 0; n < 100; n += 1) await write(log, `${n}\n`);
   t.mock.timers.setTime(1_000_010);
   await write(log, "later\n");
@@ -69,7 +70,7 @@ test("a flood costs the index one entry for what comes together", async (t) => {
 test("a range of time is found through the index, and ends where it ends", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: 0 });
   const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, { maxBytes: 300, files: 100 });
+  const log = newLogFile(path, { fileMaxBytes: 300, files: 100 });
   for (let n = 0; n < 500; n += 1) {
     t.mock.timers.setTime(n * 1_000);
     await write(log, `line ${n}\n`);
@@ -85,7 +86,7 @@ test("a range of time is found through the index, and ends where it ends", async
 test("a torn, lost or foreign index only means that less is known", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
   const write3 = async (): Promise<void> => {
-    const log = new LogFile(path, large);
+    const log = newLogFile(path, large);
     await write(log, "one\n", stdout);
     await write(log, "two\n", stderr);
     await write(log, "three\n", stdout);
@@ -106,12 +107,12 @@ test("a torn, lost or foreign index only means that less is known", async (t) =>
 
 test("what was noted and then never written is not taken for what comes instead", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, large);
+  const log = newLogFile(path, large);
   await write(log, "one\n", stdout);
   await write(log, "lost with the power\n", stderr);
   await log.close();
   await truncate(path, 4);
-  const again = new LogFile(path, large);
+  const again = newLogFile(path, large);
   await write(again, "two\n", stdout);
   await again.close();
   const lines = await linesOf(path);
@@ -126,7 +127,7 @@ test("what was noted and then never written is not taken for what comes instead"
 
 test("the last lines are found however many files back they begin", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, { maxBytes: 12, files: 9 });
+  const log = newLogFile(path, { fileMaxBytes: 12, files: 9 });
   log.append(Buffer.from("one\ntwo\nthree\nfour\nfive\n\nseven"), stdout);
   await log.close();
   assert.deepEqual(textOf(await linesOf(path, { tailLines: 1 })), ["seven"]);
@@ -146,7 +147,7 @@ test("the last lines are found however many files back they begin", async (t) =>
 
 test("a reader goes through a log that is written to and turned meanwhile, with no line twice or left out", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, { maxBytes: 2_000, files: 1_000 });
+  const log = newLogFile(path, { fileMaxBytes: 2_000, files: 1_000 });
   const total = 20_000;
   const writing = (async () => {
     for (let n = 0; n < total; n += 10) {
@@ -171,7 +172,7 @@ test("a reader goes through a log that is written to and turned meanwhile, with 
 
 test("a reader that skips says how many bytes it left out, also across files", async (t) => {
   const path = join(await temporaryFolder(t), "x.log");
-  const log = new LogFile(path, { maxBytes: 100_000, files: 100 });
+  const log = newLogFile(path, { fileMaxBytes: 100_000, files: 100 });
   const reader = await LogReader.open("x", path);
   for (let n = 0; n < 50_000; n += 1) log.append(Buffer.from(`line ${n}\n`), stdout);
   await log.close();
@@ -206,7 +207,7 @@ test("several logs are read as one, in the order of their times", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: 0 });
   const folder = await temporaryFolder(t);
   const names = ["a", "b", "c"];
-  const logs = names.map((name) => new LogFile(join(folder, `${name}.log`), { maxBytes: 200, files: 99 }));
+  const logs = names.map((name) => newLogFile(join(folder, `${name}.log`), { fileMaxBytes: 200, files: 99 }));
   for (let n = 0; n < 300; n += 1) {
     t.mock.timers.setTime(n * 100);
     const log = logs[(n * 7) % 3];

@@ -34,16 +34,14 @@ test("a flood goes through turned files with no line lost, broken or out of orde
     `const lines = 40000;
      for (let n = 0; n < lines; n += 1) process.stdout.write("line " + n + " " + "x".repeat(n % 97) + "\\n");`,
   );
-  const manager = await fixture.open(
-    [
-      defineService({
-        name: "flood",
-        command: [process.execPath, script],
-        restart: { policy: "on-failure" },
-      }),
-    ],
-    { rotation: { maxBytes: 100_000, files: 50 } },
-  );
+  const manager = await fixture.open([
+    defineService({
+      name: "flood",
+      command: [process.execPath, script],
+      restart: { policy: "on-failure" },
+      logs: { fileMaxBytes: 100_000, files: 50 },
+    }),
+  ]);
   await manager.start();
   await untilState(manager, "flood", "ready");
   await untilState(manager, "flood", "stopped");
@@ -67,10 +65,14 @@ test("a flood goes through turned files with no line lost, broken or out of orde
 
 test("only so many old files are kept", async (t) => {
   const fixture = await Fixture.create(t);
-  const manager = await fixture.open(
-    [defineService({ name: "job", command: ["/bin/sh", "-c", "seq 1 2000; exit 1"], restart: once })],
-    { rotation: { maxBytes: 1_000, files: 3 } },
-  );
+  const manager = await fixture.open([
+    defineService({
+      name: "job",
+      command: ["/bin/sh", "-c", "seq 1 2000; exit 1"],
+      restart: once,
+      logs: { fileMaxBytes: 1_000, files: 3 },
+    }),
+  ]);
   await manager.start();
   await untilState(manager, "job", "failed");
   await manager.stopAll();

@@ -4,13 +4,13 @@ import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { defineService } from "./definition.ts";
-import { eventually, Fixture, isAlive, recordOf, untilState } from "./fixture.ts";
+import { eventually, Fixture, isAlive, newLogFile, recordOf, untilState } from "./fixture.ts";
 import { PipePool } from "./output-pipe.ts";
 import { OutputReader } from "./output-reader.ts";
 import { ServiceLog } from "./service-log.ts";
 
 const once = { policy: "never" } as const;
-const large = { maxBytes: 1e9, files: 1 };
+const large = { fileMaxBytes: 1e9, files: 1 };
 
 /** Writes numbered lines with write(2) to a descriptor, and after each write notes in a file up to where. */
 const floodScript = `
@@ -61,16 +61,14 @@ test("of a child killed in the middle of a flood, every write that returned is i
   const fixture = await Fixture.create(t);
   const script = await fixture.script("flood.cjs", floodScript);
   const progress = join(fixture.folder, "progress");
-  const manager = await fixture.open(
-    [
-      defineService({
-        name: "flood",
-        command: [process.execPath, script, "100000000", progress, "1"],
-        restart: once,
-      }),
-    ],
-    { rotation: large },
-  );
+  const manager = await fixture.open([
+    defineService({
+      name: "flood",
+      command: [process.execPath, script, "100000000", progress, "1"],
+      restart: once,
+      logs: large,
+    }),
+  ]);
   await manager.start();
   await eventually("20 MB are written", async () => {
     assert.ok(Number(await readFile(progress, "utf8")) > 350_000);
@@ -96,8 +94,7 @@ test("two services that flood both streams at once lose, break and mix up nothin
   const names = ["left", "right"];
   const command = [process.execPath, script, "60000", "", "1", "2"] as const;
   const manager = await fixture.open(
-    names.map((name) => defineService({ name, command, restart: { policy: "on-failure" } })),
-    { rotation: large },
+    names.map((name) => defineService({ name, command, restart: { policy: "on-failure" }, logs: large })),
   );
   await manager.start();
   for (const name of names) {
@@ -135,7 +132,7 @@ test("without pipes, socket pairs carry the same bytes", async (t) => {
   const script = await fixture.script("flood.cjs", floodScript);
   // A folder cannot be made in a file: so it is where the file system has no named pipes.
   const pool = new PipePool(join(script, "pipes"), 4);
-  const log = new ServiceLog("flood", join(fixture.folder, "flood.log"), large, pool);
+  const log = new ServiceLog("flood", newLogFile(join(fixture.folder, "flood.log"), large), pool);
   const output = await log.openOutput();
   assert.deepEqual(output.stdio, ["pipe", "pipe"]);
   const child = spawn(process.execPath, [script, "60000", "", "1"], { stdio: ["ignore", ...output.stdio] });
@@ -156,7 +153,7 @@ test("while the disk stalls a stream waits, with bounded memory, and then goes o
   const path = join(fixture.folder, "stalled.log");
   execFileSync("/bin/sh", ["-c", 'mkfifo "$0"', path]);
   const pool = new PipePool(join(fixture.folder, "pipes"), 2);
-  const log = new ServiceLog("stalled", path, large, pool);
+  const log = new ServiceLog("stalled", newLogFile(path, large), pool);
   const resumed = Promise.withResolvers<void>();
   const reader = new OutputReader("stdout", log, resumed.resolve);
   const line = "x".repeat(999);
@@ -192,7 +189,7 @@ test("while the disk stalls a stream waits, with bounded memory, and then goes o
 test("a line longer than 64 KiB passes in pieces, whole", async (t) => {
   const fixture = await Fixture.create(t);
   const pool = new PipePool(join(fixture.folder, "pipes"), 2);
-  const log = new ServiceLog("job", join(fixture.folder, "job.log"), large, pool);
+  const log = new ServiceLog("job", newLogFile(join(fixture.folder, "job.log"), large), pool);
   const output = await log.openOutput();
   const script = "process.stdout.write('a\\n' + 'x'.repeat(1e6) + '\\nb\\n' + 'y'.repeat(1e5))";
   const job = spawn(process.execPath, ["-e", script], { stdio: ["ignore", ...output.stdio] });

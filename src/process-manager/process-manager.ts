@@ -10,7 +10,8 @@ import { Feed } from "./feed.ts";
 import { Guard } from "./guard.ts";
 import { HomeLock } from "./home-lock.ts";
 import { describeExit } from "./life.ts";
-import { defaultRotation, type RotationPolicy } from "./log-file.ts";
+import { defaultLogPolicy, LogFile, type LogPolicy } from "./log-file.ts";
+import { LogFolder } from "./log-folder.ts";
 import { followLogs } from "./log-follower.ts";
 import type { LogLine } from "./log-reader.ts";
 import { keepMemoryLimits } from "./memory-limits.ts";
@@ -41,7 +42,8 @@ export interface ProcessManagerOptions {
   readonly reload?: () => Promise<readonly Definition[]>;
   /** The environment that every service starts from. */
   readonly baseEnv: Readonly<Record<string, string | undefined>>;
-  readonly rotation?: Partial<RotationPolicy>;
+  /** What all logs together may take of the disk; then the oldest files go, of any service. Default 1 GiB. */
+  readonly logsMaxBytes?: number;
 }
 
 type Part = {
@@ -76,6 +78,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   readonly #lock: HomeLock;
   readonly #guard: Guard;
   readonly #pipes: PipePool;
+  readonly #logs: LogFolder;
   readonly #ownLog: ServiceLog;
   readonly #runs: RunRecords;
   readonly #parts = new Map<string, Part>();
@@ -103,7 +106,8 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     this.#guard = new Guard(lock.holder.mark, options.baseEnv.PATH ?? "/usr/bin:/bin");
     this.#runs = new RunRecords(this.home);
     this.#pipes = new PipePool(join(this.home, "pipes"), 2 * options.definitions.length + 2);
-    this.#ownLog = this.#openLog("manager");
+    this.#logs = new LogFolder(join(this.home, "logs"), options.logsMaxBytes ?? 1024 ** 3);
+    this.#ownLog = this.#openLog("manager", defaultLogPolicy);
     for (const definition of this.#definitions) this.#parts.set(definition.name, this.#makePart(definition));
   }
 
@@ -283,9 +287,9 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     return followLogs(logs, tailLines, follow);
   }
 
-  #openLog(name: string): ServiceLog {
-    const rotation = { ...defaultRotation, ...this.#options.rotation };
-    return new ServiceLog(name, join(this.home, "logs", `${name}.log`), rotation, this.#pipes);
+  #openLog(name: string, policy: LogPolicy): ServiceLog {
+    const file = new LogFile(join(this.home, "logs", `${name}.log`), policy, this.#logs);
+    return new ServiceLog(name, file, this.#pipes);
   }
 
   #makePart(definition: Resolved): Part {
@@ -301,7 +305,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     }
     const first = { state: "stopped", reason: "was not asked to start" } as const;
     const status = new ServiceStatus({ ...identityOf(definition), ...first }, tell);
-    const log = this.#openLog(name);
+    const log = this.#openLog(name, definition.logs);
     const service = new Service({
       definition,
       status,
@@ -384,6 +388,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     if (part.kind !== "service" || !definition || definition.kind === "external") return;
     const isWatching = part.upkeep.isGoing;
     part.definition = definition;
+    part.log.policy = definition.logs;
     part.status.redefine(identityOf(definition));
     part.service.redefine(definition);
     this.#changes.emit("change"); // it may wait for something else now

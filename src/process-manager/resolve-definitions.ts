@@ -13,6 +13,7 @@ import {
   type StopPolicy,
   type WatchPolicy,
 } from "./definition.ts";
+import { defaultLogPolicy, type LogPolicy } from "./log-file.ts";
 
 /** Where a server listens. */
 export interface TcpAddress {
@@ -36,6 +37,7 @@ export interface ResolvedService
   readonly startTimeoutMs: number;
   readonly restart: RestartPolicy;
   readonly stop: StopPolicy;
+  readonly logs: LogPolicy;
   readonly schedule: string | null;
   readonly watch: Required<WatchPolicy> | null;
   readonly memoryMaxMiB: number | null;
@@ -118,6 +120,7 @@ function resolveService(
     startTimeoutMs,
     restart: { ...defaultRestart, policy: kind === "task" ? "never" : "always", ...definition.restart },
     stop: { signal: "SIGTERM", timeoutMs: 5_000, ...definition.stop },
+    logs: { ...defaultLogPolicy, ...definition.logs },
     schedule: definition.schedule ?? null,
     watch: watch ? { ignore: [], debounceMs: 200, ...watch } : null,
     memoryMaxMiB: definition.memoryMaxMiB ?? null,

@@ -1,5 +1,5 @@
 import { ChildOutput } from "./child-output.ts";
-import { LogFile, type LogSource, type RotationPolicy } from "./log-file.ts";
+import type { LogFile, LogPolicy, LogSource } from "./log-file.ts";
 import type { LogLine, LogRange, LogReader } from "./log-reader.ts";
 import type { PipePool } from "./output-pipe.ts";
 
@@ -17,10 +17,15 @@ export class ServiceLog {
   readonly #pipes: PipePool;
   #bytesTotal = 0;
 
-  constructor(service: string, path: string, rotation: RotationPolicy, pipes: PipePool) {
+  constructor(service: string, file: LogFile, pipes: PipePool) {
     this.#service = service;
-    this.#file = new LogFile(path, rotation);
+    this.#file = file;
     this.#pipes = pipes;
+  }
+
+  /** When the log turns, from now on. */
+  set policy(policy: LogPolicy) {
+    this.#file.policy = policy;
   }
 
   /** Bytes of output taken so far. */

@@ -47,14 +47,14 @@ function namesOf(definition: Definition): Set<string> {
 }
 
 function badFields(definition: ServiceDefinition): string[] {
-  const { name, command, listen, restart, stop, replicas = 1, memoryMaxMiB = 1 } = definition;
+  const { name, command, listen, restart, stop, logs, replicas = 1, memoryMaxMiB = 1 } = definition;
   const problems: string[] = [];
   if (!command[0]) problems.push(`${name} has no command`);
   const last = Math.max(0, replicas - 1);
   for (const port of listen ? new Set([listen.port, listen.port + last]) : [])
     if (!(Number.isInteger(port) && port > 0 && port < 65_536))
       problems.push(`${name} listens on ${port}, which is no port`);
-  for (const [key, value] of Object.entries({ ...restart, ...stop }))
+  for (const [key, value] of Object.entries({ ...restart, ...stop, ...logs }))
     if (typeof value === "number" && !(value >= 0)) problems.push(`${name} has ${key} ${value}`);
   if (!(Number.isInteger(replicas) && replicas >= 0 && replicas <= 1_000))
     problems.push(`${name} has ${replicas} replicas; from 0 to 1000 are possible`);
