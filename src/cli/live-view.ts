@@ -1,9 +1,12 @@
+import { once } from "node:events";
 import { stripVTControlCharacters } from "node:util";
 
 /** Where lines go by while a status stays at the foot: on a terminal. Elsewhere only the lines. */
 export interface View extends Disposable {
   /** Shows a line above the foot. */
   readonly print: (line: string) => void;
+  /** Resolves when what was printed is on its way: whoever prints a lot waits, and nothing piles up. */
+  readonly ready: () => Promise<void>;
   /** Replaces the foot. */
   readonly setFoot: (lines: readonly string[]) => void;
 }
@@ -12,12 +15,27 @@ const redrawMs = 40;
 
 /** The view that suits the stream. Lines that come faster than a screen can show cost one write a frame. */
 export function openView(stream: NodeJS.WriteStream): View {
+  neverBlock(stream);
   return stream.isTTY ? new LiveView(stream) : plainView(stream);
+}
+
+/**
+ * Node writes to terminals synchronously. One that is stopped, by Ctrl+S or a connection that hangs, would stop the
+ * manager with all its probes. What is not documented may be missing one day; then it is as without this.
+ */
+function neverBlock(stream: NodeJS.WriteStream): void {
+  const { _handle: handle } = stream as { _handle?: { setBlocking?: (isBlocking: boolean) => void } };
+  handle?.setBlocking?.(false);
+}
+
+async function drained(stream: NodeJS.WriteStream): Promise<void> {
+  if (stream.writableNeedDrain) await once(stream, "drain");
 }
 
 function plainView(stream: NodeJS.WriteStream): View {
   return {
     print: (line) => stream.write(`${stripVTControlCharacters(line)}\n`),
+    ready: () => drained(stream),
     setFoot: () => {},
     [Symbol.dispose]: () => {},
   };
@@ -40,6 +58,8 @@ class LiveView implements View {
     this.#schedule();
   };
 
+  readonly ready = (): Promise<void> => drained(this.#stream);
+
   readonly setFoot = (lines: readonly string[]): void => {
     this.#foot = lines;
     this.#schedule();
@@ -53,8 +73,13 @@ class LiveView implements View {
   }
 
   #schedule(): void {
-    this.#timer ??= setTimeout(this.#redraw, redrawMs);
+    this.#timer ??= setTimeout(this.#redrawWhenReady, redrawMs);
   }
+
+  readonly #redrawWhenReady = (): void => {
+    if (this.#stream.writableNeedDrain) this.#stream.once("drain", this.#redraw);
+    else this.#redraw();
+  };
 
   readonly #redraw = (): void => {
     clearTimeout(this.#timer);

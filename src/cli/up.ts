@@ -90,6 +90,7 @@ function showEvents(manager: ProcessManager, view: View, width: number): void {
 async function showLogs(manager: ProcessManager, view: View, width: number): Promise<void> {
   for await (const { service, line } of manager.subscribeLogs()) {
     view.print(`${styledName(service, width)} ${styleText("dim", "|")} ${readableLine(line)}`);
+    await view.ready();
   }
 }
 

@@ -5,7 +5,7 @@ import type { ServiceLog } from "./service-log.ts";
 /** Who follows live is at most this far behind: what came too fast is left out, and a line says how much it was. */
 const behindBytesMax = 1024 * 1024;
 /** One chunk of each log in this time: more than anybody reads, and little for a process that has other work. */
-const frameMs = 40;
+const frameMs = 100;
 
 /** How to learn that logs have grown. */
 export interface Growth {
