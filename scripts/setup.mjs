@@ -18,7 +18,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const modules = join(root, "node_modules");
 const stampFile = join(modules, ".pugmark-installed.json");
 const privateHome = join(root, ".node");
-const wantsDev = process.argv.includes("--dev");
+const wantsDev = process.argv[2] === "--dev";
 
 try {
   installPackages();

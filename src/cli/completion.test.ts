@@ -34,16 +34,16 @@ async function completed(fixture: Fixture, ...words: readonly string[]): Promise
 test("the shell completes every verb, with its options", async (t) => {
   const fixture = await Fixture.create(t);
   const verbs = await completed(fixture, "");
-  for (const verb of ["up", "status", "top", "events", "metrics", "why", "logs", "restart"])
+  for (const verb of ["up", "attach", "status", "top", "events", "metrics", "why", "logs", "restart"])
     assert.ok(verbs.includes(verb), verb);
   assert.ok(!verbs.includes("service-names"), "what only the script asks for");
   assert.deepEqual(await completed(fixture, "to"), ["top"]);
-  assert.deepEqual(await completed(fixture, "events", ""), ["--json"]);
+  assert.deepEqual(await completed(fixture, "events", ""), ["--json", "--file"]);
 });
 
 test("services are completed as the running station has them, and as ours are named where none runs", async (t) => {
   const fixture = await Fixture.create(t);
-  assert.deepEqual(await completed(fixture, "stop", ""), ["database", "chat", "agent", "api"]);
+  assert.deepEqual(await completed(fixture, "stop", ""), ["--file", "database", "chat", "agent", "api"]);
   await fixture.open([
     defineService({ name: "kiln", command: forever }),
     defineService({ name: "wheel", command: forever, replicas: 2 }),
@@ -53,6 +53,6 @@ test("services are completed as the running station has them, and as ours are na
       probe: { kind: "check", check: async () => undefined },
     }),
   ]);
-  assert.deepEqual(await completed(fixture, "stop", ""), ["kiln", "wheel", "wheel-1", "wheel-2"]);
+  assert.deepEqual(await completed(fixture, "stop", ""), ["--file", "kiln", "wheel", "wheel-1", "wheel-2"]);
   assert.deepEqual(await completed(fixture, "logs", "ki"), ["kiln"]);
 });

@@ -1,17 +1,17 @@
 import { styleText } from "node:util";
-import type { Config } from "../config/config.ts";
 import { ControlClient } from "../process-manager/control-client.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { MeasuredService } from "../process-manager/process-usage.ts";
 import { ownServices } from "./completion.ts";
 import { fail } from "./failure.ts";
 import { wrap } from "./fit-line.ts";
+import type { Home } from "./place.ts";
 import { isUp, isWell, serviceTable, whyOf } from "./service-table.ts";
 import { styledState } from "./state-style.ts";
 
 /** `pugmark status`. Exit code 0 when every service is ready, 1 when one is not, 3 when no station runs. */
-export async function status(config: Config, json: boolean): Promise<number> {
-  return await withStation(config, async (station) => {
+export async function status(place: Home, json: boolean): Promise<number> {
+  return await withStation(place, async (station) => {
     const services = await station.services();
     if (json) console.log(JSON.stringify({ services }, null, 2));
     else printServices(services);
@@ -20,16 +20,16 @@ export async function status(config: Config, json: boolean): Promise<number> {
 }
 
 /** `pugmark metrics`: what a Prometheus would read. */
-export async function metrics(config: Config): Promise<number> {
-  return await withStation(config, async (station) => {
+export async function metrics(place: Home): Promise<number> {
+  return await withStation(place, async (station) => {
     process.stdout.write(await station.metrics());
     return 0;
   });
 }
 
 /** `pugmark events`: every service as it is, and each change from then on, until the station or the reader ends. */
-export async function events(config: Config, json: boolean): Promise<number> {
-  return await withStation(config, async (station) => {
+export async function events(place: Home, json: boolean): Promise<number> {
+  return await withStation(place, async (station) => {
     for await (const item of station.events(untilNobodyReads())) {
       if (json) console.log(JSON.stringify(item));
       else if ("service" in item) printEvent(item.at, item.service, item.to, item.reason);
@@ -46,11 +46,11 @@ function printEvent(at: string, name: string, state: string, reason: string): vo
 
 /** `pugmark start|restart|stop NAME…`; each is done when it returns. */
 export async function change(
-  config: Config,
+  place: Home,
   verb: "start" | "restart" | "stop",
   names: readonly string[],
 ): Promise<number> {
-  return await withStation(config, async (station) => {
+  return await withStation(place, async (station) => {
     const own = (await station.services()).filter(({ kind }) => kind === "service").map(({ name }) => name);
     for (const name of names.length > 0 ? names : own.reverse()) {
       const { state, reason } = await station[verb](name);
@@ -61,8 +61,8 @@ export async function change(
 }
 
 /** `pugmark down`: returns when nothing of the station runs any more. */
-export async function down(config: Config): Promise<number> {
-  return await withStation(config, async (station) => {
+export async function down(place: Home): Promise<number> {
+  return await withStation(place, async (station) => {
     await station.down();
     console.log("The station has stopped.");
     return 0;
@@ -70,9 +70,9 @@ export async function down(config: Config): Promise<number> {
 }
 
 /** The services of the station that runs in this home, or undefined where none does. */
-export async function runningServices(config: Config): Promise<MeasuredService[] | undefined> {
+export async function runningServices(place: Home): Promise<MeasuredService[] | undefined> {
   try {
-    return await new ControlClient(config.PUGMARK_HOME).services();
+    return await new ControlClient(place.PUGMARK_HOME).services();
   } catch (error) {
     if (error instanceof ProcessManagerError && error.code === "not-running") return undefined;
     throw error;
@@ -80,8 +80,8 @@ export async function runningServices(config: Config): Promise<MeasuredService[]
 }
 
 /** What can follow a verb: the services of the station that runs, and what replicas share as a name; else our own. */
-export async function completableServices(config: Config): Promise<string[]> {
-  const services = await runningServices(config);
+export async function completableServices(place: Home): Promise<string[]> {
+  const services = await runningServices(place);
   if (!services) return ownServices;
   const own = services.filter(({ kind }) => kind !== "external");
   return [...new Set(own.flatMap(({ group, name }) => [group, name]))];
@@ -97,15 +97,15 @@ function untilNobodyReads(): AbortSignal {
 
 /** Does the work with the station of this home; where none runs, or it refuses, says so and gives the exit code. */
 export async function withStation(
-  config: Config,
+  place: Home,
   work: (station: ControlClient) => Promise<number>,
 ): Promise<number> {
   try {
-    return await work(new ControlClient(config.PUGMARK_HOME));
+    return await work(new ControlClient(place.PUGMARK_HOME));
   } catch (error) {
     if (!(error instanceof ProcessManagerError)) throw error;
     if (error.code !== "not-running") return fail([error.message], 1);
-    return fail([`no station runs in ${config.PUGMARK_HOME}; npm start starts one`], 3);
+    return fail([`no station runs in ${place.PUGMARK_HOME}; pugmark up starts one`], 3);
   }
 }
 

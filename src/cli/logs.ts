@@ -3,7 +3,6 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { styleText } from "node:util";
-import type { Config } from "../config/config.ts";
 import { ControlClient } from "../process-manager/control-client.ts";
 import { currentHolder } from "../process-manager/home-lock.ts";
 import { type Growth, newLines, pastLines } from "../process-manager/log-follower.ts";
@@ -11,6 +10,7 @@ import { type LogLine, LogReader } from "../process-manager/log-reader.ts";
 import { runningServices } from "./control.ts";
 import { fail } from "./failure.ts";
 import { readableLine } from "./log-line.ts";
+import type { Home } from "./place.ts";
 import { styledName } from "./state-style.ts";
 
 /** Lines of each log to begin with where nothing says which are wanted. */
@@ -38,12 +38,12 @@ export interface LogsOptions {
  * The matching is done here, where a pattern that takes for ever holds up nobody else; Ctrl+C ends the process the
  * usual way even then, so that nothing listens for it.
  */
-export async function logs(config: Config, names: readonly string[], options: LogsOptions): Promise<number> {
-  const folder = join(config.PUGMARK_HOME, "logs");
-  const running = (await runningServices(config))?.filter(({ kind }) => kind === "service");
+export async function logs(place: Home, names: readonly string[], options: LogsOptions): Promise<number> {
+  const folder = join(place.PUGMARK_HOME, "logs");
+  const running = (await runningServices(place))?.filter(({ kind }) => kind === "service");
   if (options.follow && !running) {
     const remedy = "without -f, what it left is shown";
-    return fail([`no station runs in ${config.PUGMARK_HOME}, so that nothing can be followed; ${remedy}`], 3);
+    return fail([`no station runs in ${place.PUGMARK_HOME}, so that nothing can be followed; ${remedy}`], 3);
   }
   const present = await logNames(folder);
   const known = [...new Set([...(running ?? []).map(({ name }) => name), ...present, "manager"])];
@@ -62,7 +62,7 @@ export async function logs(config: Config, names: readonly string[], options: Lo
   await printPast(pastLines(readers, !options.follow), options, print, stop.signal);
   if (options.follow) {
     const live = process.stdout.isTTY && !options.grep;
-    const growth = stationGrowth(config.PUGMARK_HOME, stop.signal);
+    const growth = stationGrowth(place.PUGMARK_HOME, stop.signal);
     for await (const lines of newLines(readers, growth, { live, signal: stop.signal }))
       await print(matching(lines, options));
   }

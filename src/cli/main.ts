@@ -4,12 +4,20 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot } from "../config/config.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
-import { fail } from "./failure.ts";
+import { exitCodes, fail } from "./failure.ts";
 import type { LogsOptions } from "./logs.ts";
+import { findPlace, type Place } from "./place.ts";
 import { printTable } from "./table.ts";
 import { parseTime } from "./time-argument.ts";
 
 const serviceNames = ownServices.join(", ");
+
+/** The services file that the command line names. */
+let file: string | undefined;
+const fileMeaning = "a services file (TypeScript, JSON, YAML, Procfile) instead of the tracking station";
+
+/** What only the tracking station has. */
+const ofTheStation = new Set(["doctor", "config", "import", "ask", "completion"]);
 
 /** The whole command line. Commands load what they need when they run, so that each starts quickly. */
 function program(): Command {
@@ -18,16 +26,71 @@ function program(): Command {
     .version(version(), "-V, --version", "the version, and the Node it runs on")
     .showHelpAfterError("(add --help for the usage, with examples)")
     .showSuggestionAfterError()
+    .enablePositionalOptions() // before the verb, `-f` is the file's; after it, the verb's
+    .option("-f, --file <file>", fileMeaning)
+    .hook("preAction", (_program, command) => {
+      ({ file } = command.optsWithGlobals<{ file?: string }>());
+    })
     .exitOverride();
 
   pugmark
     .command("up")
     .description("start the station and stay in the foreground; Ctrl+C stops it, twice forces")
     .argument("[name...]", `services to start, with what they depend on: ${serviceNames}`)
-    .addHelpText("after", examples("pugmark up", "pugmark up api agent", "API_PORT=9080 pugmark up"))
-    .action(async (names: string[]) => {
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark up",
+        "pugmark up api agent",
+        "pugmark up -f pugmark.yaml",
+        "pugmark up -f pugmark.yaml --wait --timeout 30",
+        "pugmark up -f ci.yaml --exit-on tests",
+      ),
+    )
+    .option("-q, --quiet", "show no output of the services; it is in their logs")
+    .option("-d, --detach", "go on in the background; `attach`, `status` and `down` find it")
+    .addOption(
+      new Option("--wait", "return when all is ready (0), or stopped again (1)").implies({ detach: true }),
+    )
+    .addOption(
+      new Option("--timeout <seconds>", "with --wait: no longer than this (124)")
+        .argParser(secondsOf)
+        .implies({ detach: true, wait: true }),
+    )
+    .addOption(
+      new Option(
+        "--exit-on <name>",
+        "stop everything when it ends, and exit as it did; NAME=success or NAME=failure for only that",
+      ).conflicts(["detach", "wait"]),
+    )
+    .addOption(new Option("--background").hideHelp())
+    .action(async (names: string[], options: UpFlags) => {
+      // Without a file it is the tracking station, whatever else has run in this folder.
+      const chosen = file === undefined ? { ...settings().config, file: null } : place();
+      const { whatRuns } = await import("./what-runs.ts");
+      const what = await whatRuns(chosen, process.env);
+      const { detach, wait = false, timeout: timeoutS, quiet = false, exitOn, background } = options;
+      if (detach) {
+        const { upInBackground } = await import("./background.ts");
+        process.exitCode = await upInBackground(what, chosen, { names, wait, timeoutS });
+        return;
+      }
       const { up } = await import("./up.ts");
-      process.exitCode = await up(settings().config, names, process.env);
+      process.exitCode = await up(what, {
+        names,
+        quiet,
+        ...(exitOn === undefined ? {} : { exitOn: (await import("./exit-on.ts")).parseExitOn(exitOn) }),
+        ...(background ? { report: (await import("./background.ts")).reportToParent } : {}),
+      });
+    });
+
+  pugmark
+    .command("attach")
+    .description("the live view of a station that runs; Ctrl+C leaves it running")
+    .addHelpText("after", examples("pugmark attach", "pugmark attach -f pugmark.yaml"))
+    .action(async () => {
+      const { attach } = await import("./attach.ts");
+      process.exitCode = await attach(place());
     });
 
   pugmark
@@ -37,7 +100,7 @@ function program(): Command {
     .addHelpText("after", examples("pugmark status", "pugmark status --json | jq '.services[].state'"))
     .action(async ({ json }: { json?: boolean }) => {
       const { status } = await import("./control.ts");
-      process.exitCode = await status(settings().config, json === true);
+      process.exitCode = await status(place(), json === true);
     });
 
   pugmark
@@ -48,7 +111,7 @@ function program(): Command {
     .addHelpText("after", examples("pugmark why api", "pugmark why chat --json"))
     .action(async (name: string, { json }: { json?: boolean }) => {
       const { why } = await import("./why.ts");
-      process.exitCode = await why(settings().config, name, json === true);
+      process.exitCode = await why(place(), name, json === true);
     });
 
   pugmark
@@ -58,7 +121,7 @@ function program(): Command {
     .action(async () => {
       const { top } = await import("./top/top.ts");
       // Not waited for: a restart that was asked for goes on in the station.
-      process.exit(await top(settings().config));
+      process.exit(await top(place()));
     });
 
   pugmark
@@ -83,7 +146,7 @@ function program(): Command {
     )
     .action(async (names: string[], options: LogsOptions) => {
       const { logs } = await import("./logs.ts");
-      process.exitCode = await logs(settings().config, names, options);
+      process.exitCode = await logs(place(), names, options);
     });
 
   pugmark
@@ -96,7 +159,7 @@ function program(): Command {
     )
     .action(async ({ json }: { json?: boolean }) => {
       const { events } = await import("./control.ts");
-      process.exitCode = await events(settings().config, json === true);
+      process.exitCode = await events(place(), json === true);
     });
 
   pugmark
@@ -105,7 +168,7 @@ function program(): Command {
     .addHelpText("after", examples("pugmark metrics", "pugmark metrics | grep resident"))
     .action(async () => {
       const { metrics } = await import("./control.ts");
-      process.exitCode = await metrics(settings().config);
+      process.exitCode = await metrics(place());
     });
 
   for (const [verb, description] of [
@@ -120,7 +183,7 @@ function program(): Command {
       .addHelpText("after", examples(`pugmark ${verb} api`, `pugmark ${verb} chat agent`))
       .action(async (names: string[]) => {
         const { change } = await import("./control.ts");
-        process.exitCode = await change(settings().config, verb, names);
+        process.exitCode = await change(place(), verb, names);
       });
   }
 
@@ -130,7 +193,7 @@ function program(): Command {
     .addHelpText("after", examples("pugmark down"))
     .action(async () => {
       const { down } = await import("./control.ts");
-      process.exitCode = await down(settings().config);
+      process.exitCode = await down(place());
     });
 
   pugmark
@@ -208,10 +271,30 @@ function program(): Command {
 
   pugmark.command(namesCommand, { hidden: true }).action(async () => {
     const { completableServices } = await import("./control.ts");
-    console.log((await completableServices(settings().config)).join("\n"));
+    console.log((await completableServices(place())).join("\n"));
   });
 
+  for (const command of pugmark.commands) {
+    if (ofTheStation.has(command.name())) continue;
+    // `logs -f` follows, as everywhere.
+    command.option(command.name() === "logs" ? "--file <file>" : "-f, --file <file>", fileMeaning);
+  }
   return pugmark;
+}
+
+interface UpFlags {
+  readonly quiet?: boolean;
+  readonly detach?: boolean;
+  readonly wait?: boolean;
+  readonly timeout?: number;
+  readonly exitOn?: string;
+  /** Not for people: the manager that `--detach` starts. */
+  readonly background?: boolean;
+}
+
+/** The place that the command line means. */
+function place(): Place {
+  return findPlace(file, process.env);
 }
 
 /** The settings; wrong ones end the program with a line each and exit code 2. */
@@ -250,6 +333,11 @@ function pattern(text: string): RegExp {
   }
 }
 
+function secondsOf(text: string): number {
+  if (!/^\d{1,6}(\.\d+)?$/.test(text)) throw new InvalidArgumentError("A number of seconds is needed.");
+  return Number(text);
+}
+
 function oneOfShells(text: string): Shell {
   const shell = shells.find((known) => known === text);
   if (!shell) throw new InvalidArgumentError(`One of ${shells.join(", ")} is needed.`);
@@ -266,7 +354,8 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
   else if (error instanceof ConfigError) process.exitCode = fail(error.lines, 2);
-  else if (error instanceof ProcessManagerError || isForPeople(error))
-    process.exitCode = fail([error.message], 1);
+  else if (error instanceof ProcessManagerError)
+    process.exitCode = fail(error.message.split("\n"), exitCodes[error.code] ?? 1);
+  else if (isForPeople(error)) process.exitCode = fail([error.message], 1);
   else throw error;
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { accessSync, constants, mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { styleText } from "node:util";
 import { originOf } from "../config/address.ts";
 import { type Config, projectRoot } from "../config/config.ts";
 import {
@@ -11,6 +12,7 @@ import {
   type ServiceDefinition,
 } from "../process-manager/definition.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
+import type { ServiceRecord } from "../process-manager/service-status.ts";
 import { type EmbeddedPostgres, embeddedPostgres } from "../store/embedded-postgres.ts";
 import { migrate } from "../store/migrate.ts";
 import { openPool, ping } from "../store/pool.ts";
@@ -54,6 +56,31 @@ export function stationDefinitions(config: Config): Definition[] {
       env: env("pugmark_app"),
     }),
     ...externals(config),
+  ];
+}
+
+/** What greets who sees the station ready: where it is, and what it misses. */
+export function stationWelcome(
+  config: Config,
+  services: readonly ServiceRecord[],
+  tookMs: number,
+): readonly string[] {
+  const address = (port: number) => originOf({ host: config.HOST, port });
+  const runs = (name: string) =>
+    services.some((service) => service.name === name && service.state === "ready");
+  const lmStudio = services.find(({ name }) => name === "lm-studio");
+  return [
+    "",
+    styleText("bold", `The station is ready (${(tookMs / 1000).toFixed(1)} s).`),
+    ...(runs("api") ? [`  API    ${address(config.API_PORT)}/docs`] : []),
+    ...(runs("agent") ? [`  Agent  ${address(config.PORT)}/docs`] : []),
+    ...(runs("chat") ? [`  Chat   ${address(config.CHAT_PORT)}/docs`] : []),
+    ...(lmStudio && lmStudio.state !== "ready"
+      ? [
+          `  LM Studio is away (${lmStudio.reason}): tracking works, questions wait for it. pugmark doctor helps.`,
+        ]
+      : []),
+    "",
   ];
 }
 

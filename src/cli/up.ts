@@ -1,64 +1,84 @@
-import { styleText } from "node:util";
 import { setFlagsFromString } from "node:v8";
-import { originOf } from "../config/address.ts";
-import type { Config } from "../config/config.ts";
 import { ProcessManager } from "../process-manager/process-manager.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
-import type { ServiceEvent, ServiceRecord } from "../process-manager/service-status.ts";
-import { fail } from "./failure.ts";
+import { type Resolved, resolveDefinitions } from "../process-manager/resolve-definitions.ts";
+import { namedBy, startOrder } from "../process-manager/start-order.ts";
+import { type ExitOn, watchForEnd } from "./exit-on.ts";
+import { exitCodes, fail } from "./failure.ts";
 import { openView, type View } from "./live-view.ts";
-import { readableLine } from "./log-line.ts";
-import { styledName, styledState } from "./state-style.ts";
-import { stationDefinitions } from "./station.ts";
+import { isUp } from "./service-table.ts";
+import { StationScreen } from "./station-screen.ts";
+import type { WhatRuns } from "./what-runs.ts";
 
 /** Ctrl+C reaches us from the terminal and once more from npm: what comes this close is one wish. */
 const oneWishMs = 400;
 
+/** What was asked of `pugmark up` beside what it runs. */
+export interface UpOptions {
+  /** Services to start, with what they depend on; all where there are none. */
+  readonly names: readonly string[];
+  /** Show no output of services. */
+  readonly quiet?: boolean;
+  readonly exitOn?: ExitOn | undefined;
+  /** Hears how the start goes. */
+  readonly report?: (news: UpNews) => void;
+}
+
+/** How a start goes: `started` once the manager runs; then `settled`, with what is not as it should be. */
+export type UpNews =
+  | { readonly kind: "started"; readonly pid: number }
+  | { readonly kind: "settled"; readonly problems: readonly string[] };
+
 /**
  * `pugmark up`: runs a station in the foreground until a signal or `pugmark down`. Exit code 0 after a stop
- * that was asked for, 1 where a service could not be started (all others are then stopped too).
+ * that was asked for, 1 where a service could not be started (all others are then stopped too), 2 for an unknown one;
+ * with `exitOn`, that of the service.
  */
-export async function up(
-  config: Config,
-  names: readonly string[],
-  environment: NodeJS.ProcessEnv,
-): Promise<number> {
+export async function up(what: WhatRuns, options: UpOptions): Promise<number> {
+  const { names, quiet = false, exitOn, report = () => {} } = options;
   const startedAt = performance.now();
   // A manager waits most of its life: what the optimizing compilers would take, 6 MiB, is worth more than their speed.
   for (const flag of ["--no-opt", "--no-maglev"]) setFlagsFromString(flag);
-  const definitions = stationDefinitions(config);
   let manager: ProcessManager;
+  let definitions: Resolved[];
   try {
-    manager = await ProcessManager.open({ home: config.PUGMARK_HOME, definitions, baseEnv: environment });
+    const written = await what.load();
+    definitions = resolveDefinitions(written);
+    checkNames(definitions, options); // told whatever else there is to say
+    const { home, load, environment } = what;
+    manager = await ProcessManager.open({ home, definitions: written, reload: load, baseEnv: environment });
   } catch (error) {
     if (!(error instanceof ProcessManagerError)) throw error;
-    const remedy =
-      error.code === "home-held"
-        ? ["pugmark status shows it, pugmark down stops it; another PUGMARK_HOME is another station"]
-        : [];
-    return fail([error.message, ...remedy], 1);
+    return fail([...error.message.split("\n"), ...remedies(error)], exitCodes[error.code] ?? 1);
   }
   // Nobody reads our output any more: the station goes on, and its logs are in their files.
   process.stdout.on("error", () => {});
+  report({ kind: "started", pid: process.pid });
   using view = openView(process.stdout);
-  const width = Math.max(...definitions.map(({ name }) => name.length));
-  showEvents(manager, view, width);
-  void showLogs(manager, view, width);
+  const screen = new StationScreen(view, manager.services(), "Ctrl+C stops the station");
+  manager.onEvent((event) => screen.showEvent(event));
+  if (!quiet) void showLines(manager, screen);
   stopOnSignals(manager, view);
+  let endCode: number | null = null;
+  if (exitOn) {
+    const services = namedBy(exitOn.name, definitions).filter((one) => one.kind !== "external");
+    watchForEnd(manager, exitOn, services, (exitCode) => {
+      endCode = exitCode;
+      void manager.stopAll();
+    });
+  }
 
   // Watched ones are part of the picture even where only some services were asked for.
   const watched = definitions.filter(({ kind }) => kind === "external").map(({ name }) => name);
-  try {
-    await manager.start(names.length > 0 ? [...names, ...watched] : undefined);
-  } catch (error) {
-    await manager.stopAll();
-    if (error instanceof ProcessManagerError)
-      return fail([error.message], error.code === "service-unknown" ? 2 : 1);
-    throw error;
-  }
-  const own = (await manager.whenSettled()).filter(({ kind }) => kind === "service");
+  const wanted = exitOn ? [...names, exitOn.name] : names;
+  await manager.start(names.length > 0 ? [...wanted, ...watched] : undefined);
+  const own = (await manager.whenSettled()).filter(({ kind }) => kind !== "external");
+  const problems = own
+    .filter((record) => !isUp(record))
+    .map(({ name, state, reason }) => `${name} is ${state}: ${reason}`);
+  report({ kind: "settled", problems });
   const failed = own.filter(({ state }) => state === "failed");
-  if (failed.length > 0) {
+  if (failed.length > 0 && endCode === null) {
     await manager.stopAll();
     view.setFoot([]);
     return fail(
@@ -66,32 +86,27 @@ export async function up(
       1,
     );
   }
-  if (own.every(({ state }) => state === "ready"))
-    welcome(config, manager, view, performance.now() - startedAt);
+  if (problems.length === 0)
+    for (const line of what.welcome(manager.services(), performance.now() - startedAt)) view.print(line);
   await manager.closed;
   view.print("The station has stopped.");
-  return 0;
+  if (exitOn && endCode === null) return fail([`${exitOn.name} was stopped before its end`], 1);
+  return endCode ?? 0;
 }
 
-function showEvents(manager: ProcessManager, view: View, width: number): void {
-  const foot = () =>
-    view.setFoot(["", statusLine(manager.services()), styleText("dim", "Ctrl+C stops the station")]);
-  manager.onEvent((event: ServiceEvent) => {
-    if (event.from !== event.to) {
-      view.print(
-        `${styledName(event.service, width)} ${styleText("dim", "·")} ${styledState(event.to)} (${event.reason})`,
-      );
-    }
-    foot();
-  });
-  foot();
+/** Throws `service-unknown` for a name that there is not. */
+export function checkNames(definitions: readonly Resolved[], { names, exitOn }: UpOptions): void {
+  startOrder(definitions, exitOn ? [...names, exitOn.name] : names);
 }
 
-async function showLogs(manager: ProcessManager, view: View, width: number): Promise<void> {
-  for await (const { service, line } of manager.subscribeLogs()) {
-    view.print(`${styledName(service, width)} ${styleText("dim", "|")} ${readableLine(line)}`);
-    await view.ready();
-  }
+function remedies({ code }: ProcessManagerError): string[] {
+  return code === "home-held"
+    ? ["pugmark status shows it, pugmark down stops it; another PUGMARK_HOME is another station"]
+    : [];
+}
+
+async function showLines(manager: ProcessManager, screen: StationScreen): Promise<void> {
+  for await (const line of manager.subscribeLogs()) await screen.showLine(line);
 }
 
 function stopOnSignals(manager: ProcessManager, view: View): void {
@@ -108,27 +123,4 @@ function stopOnSignals(manager: ProcessManager, view: View): void {
     }
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
-}
-
-function statusLine(services: readonly ServiceRecord[]): string {
-  return services.map(({ name, state }) => `${name} ${styledState(state)}`).join("  ");
-}
-
-function welcome(config: Config, manager: ProcessManager, view: View, tookMs: number): void {
-  const address = (port: number) => originOf({ host: config.HOST, port });
-  const services = manager.services();
-  const runs = (name: string) =>
-    services.some((service) => service.name === name && service.state === "ready");
-  view.print("");
-  view.print(styleText("bold", `The station is ready (${(tookMs / 1000).toFixed(1)} s).`));
-  if (runs("api")) view.print(`  API    ${address(config.API_PORT)}/docs`);
-  if (runs("agent")) view.print(`  Agent  ${address(config.PORT)}/docs`);
-  if (runs("chat")) view.print(`  Chat   ${address(config.CHAT_PORT)}/docs`);
-  const lmStudio = services.find(({ name }) => name === "lm-studio");
-  if (lmStudio && lmStudio.state !== "ready") {
-    view.print(
-      `  LM Studio is away (${lmStudio.reason}): tracking works, questions wait for it. pugmark doctor helps.`,
-    );
-  }
-  view.print("");
 }

@@ -15,7 +15,13 @@ import {
 
 /** Throws one `definition-invalid` that names everything wrong with the definitions, or returns. */
 export async function validateDefinitions(definitions: readonly Definition[]): Promise<void> {
-  const problems = [
+  const problems = await findProblems(definitions);
+  if (problems.length > 0) throw new ProcessManagerError("definition-invalid", problems.join("; "));
+}
+
+/** Everything wrong with the definitions, a sentence each, which begins with the name where it is about one service. */
+export async function findProblems(definitions: readonly Definition[]): Promise<string[]> {
+  return [
     ...badNames(definitions),
     ...definitions.flatMap((definition) => (definition.kind === "external" ? [] : badFields(definition))),
     ...unknownDependencies(definitions),
@@ -23,7 +29,6 @@ export async function validateDefinitions(definitions: readonly Definition[]): P
     ...sharedPorts(definitions),
     ...(await badSchedules(definitions)),
   ];
-  if (problems.length > 0) throw new ProcessManagerError("definition-invalid", problems.join("; "));
 }
 
 function badNames(definitions: readonly Definition[]): string[] {

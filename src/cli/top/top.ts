@@ -1,11 +1,11 @@
 import { once } from "node:events";
 import { emitKeypressEvents, type Interface } from "node:readline";
-import type { Config } from "../../config/config.ts";
 import { ControlClient } from "../../process-manager/control-client.ts";
 import { messageOf, ProcessManagerError } from "../../process-manager/process-manager-error.ts";
 import { runningServices } from "../control.ts";
 import { fail } from "../failure.ts";
 import { readableLine } from "../log-line.ts";
+import type { Home } from "../place.ts";
 import { frameOf, pageRowsOf } from "./frame.ts";
 import { type Key, TopModel, type Wish } from "./model.ts";
 import { Screen } from "./screen.ts";
@@ -21,14 +21,14 @@ const escapeCodeTimeout = 100;
  * `pugmark top`: the services and their logs as they change, with keys to act on them, until `q` or a signal. Exit
  * code 2 without a terminal, 3 when no station runs at first; one that ends later is waited for.
  */
-export async function top(config: Config): Promise<number> {
+export async function top(place: Home): Promise<number> {
   const { stdin: input, stdout: output } = process;
   if (!input.isTTY || !output.isTTY)
     return fail(["top needs a terminal; pugmark status and pugmark logs do not"], 2);
-  if (!(await runningServices(config)))
-    return fail([`no station runs in ${config.PUGMARK_HOME}; npm start starts one`], 3);
+  if (!(await runningServices(place)))
+    return fail([`no station runs in ${place.PUGMARK_HOME}; pugmark up starts one`], 3);
 
-  const station = new ControlClient(config.PUGMARK_HOME);
+  const station = new ControlClient(place.PUGMARK_HOME);
   const model = new TopModel();
   const quit = new AbortController();
   const stop = (): void => quit.abort();

@@ -1,0 +1,30 @@
+import type { ControlClient } from "../process-manager/control-client.ts";
+import { withStation } from "./control.ts";
+import { openView } from "./live-view.ts";
+import type { Home } from "./place.ts";
+import { StationScreen } from "./station-screen.ts";
+
+/** Lines of each service that come first. */
+const tailLines = 10;
+
+/** `pugmark attach`: what `up` would show of a station that runs, until it ends or Ctrl+C, which only looks away. */
+export async function attach(place: Home): Promise<number> {
+  return await withStation(place, async (station) => {
+    const leave = new AbortController();
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => leave.abort());
+    process.stdout.on("error", () => leave.abort());
+    using view = openView(process.stdout);
+    const screen = new StationScreen(view, await station.services(), "Ctrl+C leaves; the station goes on");
+    await Promise.all([showEvents(station, screen, leave.signal), showLines(station, screen, leave.signal)]);
+    view.print(leave.signal.aborted ? "Left. The station goes on." : "The station has stopped.");
+    return 0;
+  });
+}
+
+async function showEvents(station: ControlClient, screen: StationScreen, signal: AbortSignal): Promise<void> {
+  for await (const event of station.events(signal)) if ("service" in event) screen.showEvent(event);
+}
+
+async function showLines(station: ControlClient, screen: StationScreen, signal: AbortSignal): Promise<void> {
+  for await (const line of station.logs({ tailLines, signal })) await screen.showLine(line);
+}

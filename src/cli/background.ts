@@ -1,0 +1,128 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { ControlClient } from "../process-manager/control-client.ts";
+import { currentHolder } from "../process-manager/home-lock.ts";
+import { resolveDefinitions } from "../process-manager/resolve-definitions.ts";
+import { fail } from "./failure.ts";
+import type { Place } from "./place.ts";
+import { isWell } from "./service-table.ts";
+import { checkNames, type UpNews } from "./up.ts";
+import type { WhatRuns } from "./what-runs.ts";
+
+/** What was asked of `pugmark up --detach`. */
+export interface BackgroundOptions {
+  readonly names: readonly string[];
+  /** Return only when everything is ready, or stop all of it. */
+  readonly wait: boolean;
+  /** How long `wait` waits, seconds; without it as long as it takes. */
+  readonly timeoutS?: number | undefined;
+}
+
+/** As `timeout(1)` says it. */
+const timedOut = 124;
+const interrupted = 130;
+
+/**
+ * `pugmark up --detach`: starts a station whose manager goes on in the background, in a session of its own. Exit code
+ * 0 when it has started, with `wait` when all of it is ready; 1 where it runs already or does not get ready, 124 when
+ * it does not in time: then everything is stopped again.
+ */
+export async function upInBackground(
+  what: WhatRuns,
+  place: Place,
+  options: BackgroundOptions,
+): Promise<number> {
+  const { home } = what;
+  checkNames(resolveDefinitions(await what.load()), options); // errors are told here, where they are seen
+  const holder = await currentHolder(home);
+  if (holder)
+    return fail([`${home} is managed by pid ${holder.pid} since ${holder.since}: it runs already`], 1);
+  const child = spawnManager(place, options.names);
+  const started = await newsOf(child, "started");
+  if (!started)
+    return fail([`the manager ended before it had begun; ${join(home, "logs", "manager.log")} has why`], 1);
+  const exitCode = options.wait ? await untilReady(child, home, options.timeoutS) : 0;
+  child.unref();
+  if (child.connected) child.disconnect();
+  if (exitCode !== 0) return exitCode;
+  const which = place.file === null ? "" : ` -f ${place.file}`;
+  console.log(
+    `${options.wait ? "Everything is ready. It runs" : "It runs"} in the background: pid ${child.pid}`,
+  );
+  for (const [verb, does] of [
+    ["status", "shows it"],
+    ["attach", "shows what it prints"],
+    ["down", "stops it"],
+  ])
+    console.log(`  pugmark ${verb}${which}  ${does}`);
+  return 0;
+}
+
+/** Tells the process that started us in the background how the start goes. */
+export function reportToParent(news: UpNews): void {
+  process.send?.(news, undefined, undefined, () => {}); // it may be gone, and that is all right
+}
+
+/** The same command line, as `up --background`. */
+function spawnManager({ PUGMARK_HOME: home, file }: Place, names: readonly string[]): ChildProcess {
+  const logs = join(home, "logs");
+  mkdirSync(logs, { recursive: true, mode: 0o700 });
+  // The manager writes its log itself. What Node would say of a crash belongs there too.
+  const errors = openSync(join(logs, "manager.log"), "a", 0o600);
+  const which = file === null ? [] : ["-f", file];
+  const line = [process.argv[1] ?? "", "up", "--background", ...which, ...names];
+  return spawn(process.execPath, [...process.execArgv, ...line], {
+    detached: true,
+    stdio: ["ignore", "ignore", errors, "ipc"],
+  });
+}
+
+/** The next news of that kind, or null when the manager ended without. */
+async function newsOf<K extends UpNews["kind"]>(
+  child: ChildProcess,
+  kind: K,
+): Promise<Extract<UpNews, { kind: K }> | null> {
+  const { promise, resolve } = Promise.withResolvers<Extract<UpNews, { kind: K }> | null>();
+  const listen = (news: UpNews): void => {
+    if (news.kind === kind) resolve(news as Extract<UpNews, { kind: K }>);
+  };
+  const ended = (): void => resolve(null);
+  child.on("message", listen).on("exit", ended).on("error", ended);
+  return await promise.finally(() => child.off("message", listen).off("exit", ended).off("error", ended));
+}
+
+/** Exit code 0 when everything is ready; otherwise says what is not, and stops it all. */
+async function untilReady(child: ChildProcess, home: string, timeoutS: number | undefined): Promise<number> {
+  const end = new AbortController();
+  const { signal } = end;
+  const late = timeoutS === undefined ? never() : delay(timeoutS * 1_000, timedOut, { signal }).catch(never);
+  const broken = once(process, "SIGINT", { signal }).then(() => interrupted, never);
+  const first = await Promise.race([newsOf(child, "settled"), late, broken]);
+  end.abort();
+  if (first !== null && typeof first === "object" && first.problems.length === 0) return 0;
+  const lines = typeof first === "number" ? await notReady(home) : (first?.problems ?? ["the manager ended"]);
+  await stop(child);
+  const why = first === timedOut ? [`not ready within ${timeoutS} s; everything was stopped`] : [];
+  return fail([...why, ...lines], typeof first === "number" ? first : 1);
+}
+
+async function notReady(home: string): Promise<string[]> {
+  const services = await new ControlClient(home).services().catch(() => []);
+  return services
+    .filter((service) => !isWell(service))
+    .map(({ name, state, reason }) => `${name} is ${state}: ${reason}`);
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, "exit");
+  child.kill("SIGTERM");
+  await exited;
+}
+
+function never(): Promise<never> {
+  return new Promise(() => {});
+}

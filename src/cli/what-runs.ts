@@ -1,0 +1,37 @@
+import type { Definition } from "../process-manager/definition.ts";
+import type { ServiceRecord } from "../process-manager/service-status.ts";
+import type { Place } from "./place.ts";
+
+/** What `pugmark up` runs, and where. */
+export interface WhatRuns {
+  readonly home: string;
+  /** Reads the definitions as they are written now; throws `definition-invalid` or a `ConfigError`. */
+  readonly load: () => Promise<readonly Definition[]>;
+  /** The environment that services start from. */
+  readonly environment: NodeJS.ProcessEnv;
+  /** The lines that greet who sees it ready. */
+  readonly welcome: (services: readonly ServiceRecord[], tookMs: number) => readonly string[];
+}
+
+/** The services of a file, or the tracking station; of the one nothing of the other is loaded. */
+export async function whatRuns(place: Place, environment: NodeJS.ProcessEnv): Promise<WhatRuns> {
+  const { PUGMARK_HOME: home, file } = place;
+  if (file === null) {
+    const { stationDefinitions, stationWelcome } = await import("./station.ts");
+    const { loadConfig } = await import("../config/config.ts");
+    const { config } = loadConfig(environment);
+    return {
+      home,
+      load: async () => stationDefinitions(loadConfig(environment).config),
+      environment,
+      welcome: (services, tookMs) => stationWelcome(config, services, tookMs),
+    };
+  }
+  const { readServicesFile } = await import("../process-manager/services-file/services-file.ts");
+  return { home, load: async () => await readServicesFile(file), environment, welcome: addresses };
+}
+
+function addresses(services: readonly ServiceRecord[], tookMs: number): string[] {
+  const listening = services.flatMap(({ name, port }) => (port === null ? [] : [`  ${name}  port ${port}`]));
+  return ["", `Everything is ready (${(tookMs / 1000).toFixed(1)} s).`, ...listening, ""];
+}
