@@ -9,7 +9,7 @@ export const ownServices = ["database", "chat", "agent", "api"];
 /** The command that the script asks for the services, whenever somebody completes one. */
 export const namesCommand = "service-names";
 
-const takeServices = new Set(["up", "start", "stop", "restart", "logs", "why"]);
+const takeServices = new Set(["up", "start", "stop", "restart", "logs", "why", "scale"]);
 
 /** A script that completes verbs, options and the services that run, made from the commands themselves. */
 export function completionScript(shell: Shell, program: Command): string {

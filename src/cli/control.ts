@@ -44,16 +44,27 @@ function printEvent(at: string, name: string, state: string, reason: string): vo
   console.log(`${time} ${name}: ${styledState(state)} (${reason})`);
 }
 
-/** `pugmark start|restart|stop NAME…`; each is done when it returns. */
+/**
+ * `pugmark start|restart|stop NAME…`, where a name may be that of replicas, which then take turns; each is done when it
+ * returns. `isRolling`: a restart that would leave a gap is refused.
+ */
 export async function change(
   place: Home,
   verb: "start" | "restart" | "stop",
   names: readonly string[],
+  isRolling = false,
 ): Promise<number> {
   return await withStation(place, async (station) => {
-    const own = (await station.services()).filter(({ kind }) => kind === "service").map(({ name }) => name);
-    for (const name of names.length > 0 ? names : own.reverse()) {
-      const { state, reason } = await station[verb](name);
+    const services = await station.services();
+    const own = services.filter(({ kind }) => kind !== "external").map(({ name }) => name);
+    const named = names.flatMap((name) => {
+      const replicas = services.filter(({ group }) => group === name);
+      return replicas.length > 0 ? replicas.map((replica) => replica.name) : [name];
+    });
+    for (const name of names.length > 0 ? named : own.reverse()) {
+      const { state, reason } = await (verb === "restart"
+        ? station.restart(name, isRolling)
+        : station[verb](name));
       console.log(`${name}: ${styledState(state)} (${reason})`);
     }
     return 0;

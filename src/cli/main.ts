@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot } from "../config/config.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
+import type { Replicas } from "./apply.ts";
 import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
 import { exitCodes, fail } from "./failure.ts";
 import type { LogsOptions } from "./logs.ts";
@@ -17,7 +18,7 @@ let file: string | undefined;
 const fileMeaning = "a services file (TypeScript, JSON, YAML, Procfile) instead of the tracking station";
 
 /** What only the tracking station has. */
-const ofTheStation = new Set(["doctor", "config", "import", "ask", "completion"]);
+const ofTheStation = new Set(["doctor", "config", "import", "ask", "init", "completion"]);
 
 /** The whole command line. Commands load what they need when they run, so that each starts quickly. */
 function program(): Command {
@@ -171,9 +172,19 @@ function program(): Command {
       process.exitCode = await metrics(place());
     });
 
+  pugmark
+    .command("restart")
+    .description("replace services by new processes, without a gap where that can be; replicas take turns")
+    .argument("<name...>", `services: ${serviceNames}`)
+    .option("--rolling", "refuse where there would be a gap")
+    .addHelpText("after", examples("pugmark restart api", "pugmark restart --rolling api agent"))
+    .action(async (names: string[], { rolling = false }: { rolling?: boolean }) => {
+      const { change } = await import("./control.ts");
+      process.exitCode = await change(place(), "restart", names, rolling);
+    });
+
   for (const [verb, description] of [
     ["start", "start services that are stopped or have failed"],
-    ["restart", "replace services by new processes; no request fails"],
     ["stop", "stop services; without a name, all of them"],
   ] as const) {
     pugmark
@@ -186,6 +197,50 @@ function program(): Command {
         process.exitCode = await change(place(), verb, names);
       });
   }
+
+  pugmark
+    .command("plan")
+    .description("what apply would do: what is written now beside what runs")
+    .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark plan", "pugmark plan -f pugmark.yaml --json"))
+    .action(async ({ json }: { json?: boolean }) => {
+      const { plan } = await import("./apply.ts");
+      process.exitCode = await plan(place(), json === true);
+    });
+
+  pugmark
+    .command("apply")
+    .description(
+      "make what runs what is written now: restart only what changed, start what is new, end what is gone",
+    )
+    .option("--dry-run", "only say what would be done, as plan does")
+    .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark apply", "pugmark apply --dry-run"))
+    .action(async ({ dryRun, json }: { dryRun?: boolean; json?: boolean }) => {
+      const { apply, plan } = await import("./apply.ts");
+      process.exitCode = await (dryRun ? plan : apply)(place(), json === true);
+    });
+
+  pugmark
+    .command("scale")
+    .description("run this many of a service that has replicas, until the next apply")
+    .argument("<name=count...>", "services and how many of each", replicasOf)
+    .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark scale worker=3"))
+    .action(async (wanted: Replicas[], { json }: { json?: boolean }) => {
+      const { scale } = await import("./apply.ts");
+      process.exitCode = await scale(place(), wanted, json === true);
+    });
+
+  pugmark
+    .command("init")
+    .description("write a commented example of a services file")
+    .argument("[file]", "its name", "pugmark.yaml")
+    .addHelpText("after", examples("pugmark init", "pugmark init services/dev.yaml"))
+    .action(async (path: string) => {
+      const { init } = await import("./init.ts");
+      process.exitCode = await init(path);
+    });
 
   pugmark
     .command("down")
@@ -331,6 +386,12 @@ function pattern(text: string): RegExp {
   } catch (error) {
     throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
   }
+}
+
+function replicasOf(text: string, earlier: readonly Replicas[] = []): Replicas[] {
+  const [, name = "", replicas] = /^([a-z][a-z0-9-]*)=(\d{1,4})$/.exec(text) ?? [];
+  if (replicas === undefined) throw new InvalidArgumentError("A name and a number are needed, as worker=3.");
+  return [...earlier, { name, replicas: Number(replicas) }];
 }
 
 function secondsOf(text: string): number {

@@ -3,7 +3,8 @@ import { accessSync, constants, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { originOf } from "../config/address.ts";
-import { type Config, projectRoot } from "../config/config.ts";
+import { type Config, type LoadedConfig, projectRoot } from "../config/config.ts";
+import type { VariableName } from "../config/variables.ts";
 import {
   type ActiveProbe,
   type Definition,
@@ -20,14 +21,21 @@ import { secretFile } from "../store/secret-file.ts";
 
 /**
  * Everything that a station consists of: what the manager runs, and what it only watches. Makes the home.
- * Throws `home-unusable` or an `EmbeddedPostgresError`.
+ * What `.env` says (`fromFile`) is in the environment of those whom it concerns: only they are restarted for a change
+ * of it. Throws `home-unusable` or an `EmbeddedPostgresError`.
  */
-export function stationDefinitions(config: Config): Definition[] {
+export function stationDefinitions(config: Config, fromFile: LoadedConfig["fromFile"] = {}): Definition[] {
   makeHome(config);
   const embedded = config.DATABASE_URL
     ? undefined
     : embeddedPostgres({ folder: join(config.PUGMARK_HOME, "database"), port: config.DATABASE_PORT });
-  const env = (role: "pugmark_app" | "pugmark_reader") => ({
+  const env = (role: "pugmark_app" | "pugmark_reader", settings: readonly VariableName[]) => ({
+    ...Object.fromEntries(
+      [...ofEveryServer, ...settings].flatMap((name) => {
+        const text = fromFile[name];
+        return text === undefined ? [] : [[name, text]];
+      }),
+    ),
     PUGMARK_HOME: config.PUGMARK_HOME,
     PUGMARK_INTERNAL_KEY: internalKey(config),
     PUGMARK_DATABASE_ROLE: role,
@@ -40,24 +48,38 @@ export function stationDefinitions(config: Config): Definition[] {
       name: "chat",
       description: "the one door to the language model",
       port: "CHAT_PORT",
-      env: env("pugmark_app"),
+      env: env("pugmark_app", ofTheModel),
     }),
     server(config, {
       name: "agent",
       description: "answers questions by calling tools",
       port: "PORT",
-      env: env("pugmark_reader"),
+      env: env("pugmark_reader", ofTheAgent),
       calls: "chat",
     }),
     server(config, {
       name: "api",
       description: "positions, subjects, tracks",
       port: "API_PORT",
-      env: env("pugmark_app"),
+      env: env("pugmark_app", []),
     }),
     ...externals(config),
   ];
 }
+
+/** Settings that are neither somewhere else in a definition nor another's. */
+const ofEveryServer = ["PUGMARK_ALLOWED_HOSTS", "PUGMARK_API_KEYS", "LOG_LEVEL"] as const;
+const ofTheAgent = ["DEEPSEEK_MODEL", "CHAT_MAX_TOKENS", "AGENT_TOOL_MODE"] as const;
+const ofTheModel = [
+  "DEEPSEEK_API_URL",
+  "DEEPSEEK_API_KEY",
+  "DEEPSEEK_MODEL",
+  "API_TIMEOUT",
+  "API_FIRST_TOKEN_TIMEOUT",
+  "API_LOAD_TIMEOUT",
+  "CACHE_TTL",
+  "CHAT_MAX_TOKENS",
+] as const;
 
 /** What greets who sees the station ready: where it is, and what it misses. */
 export function stationWelcome(

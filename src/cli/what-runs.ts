@@ -1,4 +1,6 @@
+import { ConfigError, type LoadedConfig, loadConfig } from "../config/config.ts";
 import type { Definition } from "../process-manager/definition.ts";
+import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { ServiceRecord } from "../process-manager/service-status.ts";
 import type { Place } from "./place.ts";
 
@@ -18,17 +20,29 @@ export async function whatRuns(place: Place, environment: NodeJS.ProcessEnv): Pr
   const { PUGMARK_HOME: home, file } = place;
   if (file === null) {
     const { stationDefinitions, stationWelcome } = await import("./station.ts");
-    const { loadConfig } = await import("../config/config.ts");
     const { config } = loadConfig(environment);
     return {
       home,
-      load: async () => stationDefinitions(loadConfig(environment).config),
+      load: async () => {
+        const { config, fromFile } = readSettings({ ...environment, PUGMARK_HOME: home }); // which cannot move
+        return stationDefinitions(config, fromFile);
+      },
       environment,
       welcome: (services, tookMs) => stationWelcome(config, services, tookMs),
     };
   }
   const { readServicesFile } = await import("../process-manager/services-file/services-file.ts");
   return { home, load: async () => await readServicesFile(file), environment, welcome: addresses };
+}
+
+/** `.env` as it is now beside the environment that it was started with. Throws `definition-invalid`. */
+function readSettings(environment: NodeJS.ProcessEnv): LoadedConfig {
+  try {
+    return loadConfig(environment);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ProcessManagerError("definition-invalid", error.message, { cause: error });
+  }
 }
 
 function addresses(services: readonly ServiceRecord[], tookMs: number): string[] {

@@ -19,6 +19,8 @@ export type Source = "environment" | ".env" | "default";
 export interface LoadedConfig {
   readonly config: Config;
   readonly sources: Readonly<Record<VariableName, Source>>;
+  /** What `.env` says, as it is written there, where the environment says nothing. */
+  readonly fromFile: Readonly<Partial<Record<VariableName, string>>>;
 }
 
 /** Says every wrong variable at once, a line each; shows no secret. */
@@ -48,11 +50,13 @@ export function loadConfig(
   const problems = unknownNames(environment, file);
   const values: Record<string, unknown> = {};
   const sources: Record<string, Source> = {};
+  const fromFile: Record<string, string> = {};
 
   for (const [name, variable] of Object.entries<Variable<unknown>>(variables)) {
     const source: Source = environment[name] ? "environment" : file[name] ? ".env" : "default";
     const text = environment[name] || file[name] || variable.standard;
     sources[name] = source;
+    if (source === ".env") fromFile[name] = file[name] ?? "";
     if (text === undefined) continue;
     try {
       values[name] = variable.parse(text);
@@ -69,6 +73,7 @@ export function loadConfig(
   return {
     config: { ...config, PUGMARK_HOME: resolve(base, config.PUGMARK_HOME) },
     sources: sources as Record<VariableName, Source>,
+    fromFile,
   };
 }
 

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
+import type { Change } from "./change-plan.ts";
 import type { LogQuery } from "./control-server.ts";
 import { openSocketAddress } from "./control-socket.ts";
 import { currentHolder } from "./home-lock.ts";
@@ -37,9 +38,31 @@ export class ControlClient {
     return await this.#json("POST", `/services/${encodeURIComponent(name)}/stop`);
   }
 
-  /** Resolves when the new process is ready; throws `restart-failed` with the reason. */
-  async restart(name: string): Promise<ServiceRecord> {
-    return await this.#json("POST", `/services/${encodeURIComponent(name)}/restart`);
+  /**
+   * Resolves when the new process is ready; throws `restart-failed` with the reason. `isRolling` wants no gap: it
+   * throws that too where there would be one, and touches nothing.
+   */
+  async restart(name: string, isRolling = false): Promise<ServiceRecord> {
+    return await this.#json("POST", `/services/${encodeURIComponent(name)}/restart?rolling=${isRolling}`);
+  }
+
+  /** What `apply` would do. Throws `definition-invalid` with all that is wrong with what is written. */
+  async plan(): Promise<Change[]> {
+    const { changes } = await this.#json<{ changes: Change[] }>("GET", "/plan");
+    return changes;
+  }
+
+  /** Makes what runs what is written, and gives what that took; throws as `plan`, and `restart-failed`. */
+  async apply(): Promise<Change[]> {
+    const { changes } = await this.#json<{ changes: Change[] }>("POST", "/apply");
+    return changes;
+  }
+
+  /** Runs this many of a service that has replicas. */
+  async scale(group: string, replicas: number): Promise<Change[]> {
+    const path = `/services/${encodeURIComponent(group)}/scale?replicas=${replicas}`;
+    const { changes } = await this.#json<{ changes: Change[] }>("POST", path);
+    return changes;
   }
 
   /** Stops everything and resolves when nothing is left and the home is free. */

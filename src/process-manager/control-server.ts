@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { chmod, rename, rm } from "node:fs/promises";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { join } from "node:path";
+import type { Change } from "./change-plan.ts";
 import { controlSocketPath, openSocketAddress } from "./control-socket.ts";
 import { http } from "./http-module.ts";
 import type { LogLine } from "./log-reader.ts";
@@ -16,8 +17,11 @@ export interface Controllable {
   metrics(): Promise<string>;
   /** Resolve when the service is ready, or throw why it is not. */
   startAndWait(name: string): Promise<ServiceRecord>;
-  restart(name: string): Promise<ServiceRecord>;
+  restart(name: string, why: string | null, isRolling: boolean): Promise<ServiceRecord>;
   stop(name: string): Promise<ServiceRecord>;
+  plan(): Promise<readonly Change[]>;
+  apply(): Promise<readonly Change[]>;
+  scale(group: string, replicas: number): Promise<readonly Change[]>;
   stopAll(): Promise<void>;
   events(): AsyncIterableIterator<ServiceEvent, undefined>;
   subscribeLogs(options: LogQuery): AsyncIterableIterator<LogLine, undefined>;
@@ -34,7 +38,7 @@ export interface LogQuery {
 }
 
 const statusOf = {
-  "definition-invalid": 500,
+  "definition-invalid": 422,
   "service-unknown": 404,
   "service-external": 409,
   "home-held": 500,
@@ -127,10 +131,15 @@ export class ControlServer {
   async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? "/", "http://manager");
     const route = `${request.method} ${url.pathname}`;
-    const [, name = "", verb] = /^POST \/services\/([^/]+)\/(start|stop|restart)$/.exec(route) ?? [];
+    const [, name = "", verb] = /^POST \/services\/([^/]+)\/(start|stop|restart|scale)$/.exec(route) ?? [];
     if (verb === "start") return sendJson(response, 200, await this.#manager.startAndWait(name));
     if (verb === "stop") return sendJson(response, 200, await this.#manager.stop(name));
-    if (verb === "restart") return sendJson(response, 200, await this.#manager.restart(name));
+    if (verb === "restart")
+      return sendJson(response, 200, await this.#manager.restart(name, null, isTrue(url, "rolling")));
+    if (verb === "scale")
+      return sendJson(response, 200, { changes: await this.#manager.scale(name, replicas(url)) });
+    if (route === "GET /plan") return sendJson(response, 200, { changes: await this.#manager.plan() });
+    if (route === "POST /apply") return sendJson(response, 200, { changes: await this.#manager.apply() });
     if (route === "GET /services")
       return sendJson(response, 200, { services: await this.#manager.measuredServices() });
     if (route === "GET /metrics") return sendMetrics(response, await this.#manager.metrics());
@@ -161,6 +170,16 @@ export class ControlServer {
     response.write(`${JSON.stringify({ services: this.#manager.services() })}\n`);
     await stream(response, events);
   }
+}
+
+function isTrue(url: URL, parameter: string): boolean {
+  return url.searchParams.get(parameter) === "true";
+}
+
+function replicas(url: URL): number {
+  const text = url.searchParams.get("replicas") ?? "";
+  if (/^\d{1,4}$/.test(text)) return Number(text);
+  throw new ProcessManagerError("request-invalid", "replicas is a whole number from 0 to 1000");
 }
 
 function logQuery(url: URL): LogQuery {

@@ -25,6 +25,7 @@ import {
   type ResolvedService,
   resolveDefinitions,
 } from "./resolve-definitions.ts";
+import { gapOf } from "./rolling.ts";
 import { RunRecords } from "./run-record.ts";
 import { Service } from "./service.ts";
 import { ServiceLog } from "./service-log.ts";
@@ -193,12 +194,16 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   /**
    * Replaces a service's process and resolves when the new one is ready. Without a gap where the service's
-   * socket is held and it notifies; see `Service.restart`. Throws `restart-failed`.
+   * socket is held and it notifies; see `Service.restart`. Throws `restart-failed`; with `isRolling`, at once where
+   * there would be a gap.
    */
-  async restart(name: string, why: string | null = null): Promise<ServiceRecord> {
+  async restart(name: string, why: string | null = null, isRolling = false): Promise<ServiceRecord> {
     this.#refuseWhenStopping();
     const part = this.#ownPart(name);
     const { state } = part.status;
+    const gap = isRolling ? gapOf(part.definition, state) : null;
+    if (gap !== null)
+      throw new ProcessManagerError("restart-failed", `${name} cannot be replaced without a gap: ${gap}`);
     if (state === "stopped" || state === "failed" || state === "completed")
       return await this.startAndWait(name);
     this.#asked.add(name);

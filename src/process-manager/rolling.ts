@@ -1,0 +1,14 @@
+import { isAnnouncement } from "./definition.ts";
+import type { State } from "./lifecycle.ts";
+import { canHoldSockets } from "./listening-socket.ts";
+import type { ResolvedService } from "./resolve-definitions.ts";
+
+/** Why a service's process cannot be replaced without a gap, in words; null when it can. */
+export function gapOf({ listen, readiness }: ResolvedService, state: State): string | null {
+  if (state !== "ready" && state !== "unhealthy") return `it is ${state}`;
+  if (!listen?.hold) return "its socket is not held (`listen` with `hold: true`)";
+  if (!canHoldSockets) return "sockets cannot be held on this system";
+  if (!isAnnouncement(readiness))
+    return "it does not say itself that it is ready (`readiness` of kind notify, ipc or log)";
+  return null;
+}
