@@ -12,7 +12,7 @@ import {
   until,
 } from "./adapter.ts";
 
-const command = join(projectRoot, "bin", "pugmark.mjs");
+const command = join(projectRoot, "bin", "main.mjs");
 const pugmark = async (run: Run, ...args: string[]): Promise<string> =>
   await execute(process.execPath, [command, ...args, "-f", join(run.folder, "services.json")], run);
 
@@ -27,8 +27,8 @@ export const ours: Adapter = {
       const served = port === undefined ? {} : { listen: { port, hold: true }, readiness: { kind: "ipc" } };
       const definition = { command: argv, env, ...served, stop: { timeoutMs: stopTimeoutMs } };
       // As many old files as the flood needs: nothing of it may be rotated away before it is counted.
-      const log = { files: 40 };
-      return [name, isProbed ? { ...definition, liveness, log } : { ...definition, log }] as const;
+      const logs = { files: 40 };
+      return [name, isProbed ? { ...definition, liveness, logs } : { ...definition, logs }] as const;
     });
     writeFileSync(join(folder, "services.json"), JSON.stringify({ services: Object.fromEntries(entries) }));
   },

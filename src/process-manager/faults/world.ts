@@ -55,8 +55,6 @@ export class World {
     const world = new World(fixture, script, ports);
     world.#manager = await fixture.open(world.definitions(), {
       reload: async () => world.definitions(),
-      // Every line is kept, through many turns.
-      rotation: { maxBytes: 60_000, files: 1_000 },
     });
     return world;
   }
@@ -168,6 +166,7 @@ export class World {
       command: [process.execPath, this.#script],
       restart: { intensity: 10_000, backoffBaseMs: 5, backoffCapMs: 50 },
       stop: { timeoutMs: this.written.stopTimeoutMs },
+      logs: { fileMaxBytes: 60_000, files: 1_000 }, // every line is kept, through many turns
       ...more,
       env: { FOLDER: this.fixture.folder, ROLE: role, VERSION: String(this.written.version[name] ?? 0) },
     };

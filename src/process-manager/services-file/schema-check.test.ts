@@ -146,6 +146,7 @@ test("the schema has the keys of the types", () => {
     true satisfies Same<Inner<"listen">, Field<"listen">>,
     true satisfies Same<Inner<"restart">, Field<"restart">>,
     true satisfies Same<Inner<"stop">, Field<"stop">>,
+    true satisfies Same<Inner<"logs">, Field<"logs">>,
     true satisfies Same<Inner<"watch">, Field<"watch">>,
     true satisfies Same<Inner<"user">, Field<"user">>,
     true satisfies Same<Of<"http">, Probe<"http">>,

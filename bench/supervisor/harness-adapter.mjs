@@ -15,6 +15,7 @@ function definitionOf({ argv, env, port, health, restart, stopTimeoutMs }) {
     command: argv,
     env,
     stop: { timeoutMs: stopTimeoutMs },
+    logs: { files: 40 }, // the flood is counted afterwards
     restart: { policy: restart ? "always" : "never" },
     ...(port ? { listen: { port, hold: true }, readiness: { kind: "ipc" } } : {}),
     ...(health
