@@ -137,8 +137,10 @@ test("what was stopped by hand stays stopped, and starts as it is written by the
   await manager.apply();
   assert.equal(recordOf(manager, "web").state, "stopped");
   await manager.startAndWait("web");
-  const { value } = await manager.subscribeLogs({ service: "web", tailLines: 1 }).next();
-  assert.equal(value?.line, "anew");
+  for await (const { line } of manager.subscribeLogs({ service: "web", tailLines: 1 })) {
+    assert.equal(line, "anew");
+    break;
+  }
 });
 
 test("a start that comes while its service is being removed is refused, and nothing of it is left", async (t) => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { defineService } from "./definition.ts";
@@ -157,4 +158,38 @@ test("the manager's own log tells each move in words", async (t) => {
   assert.match(text, /^20\S+Z manager: pid \d+ manages /);
   assert.match(text, /Z api: starting → ready: is ready\n/);
   assert.match(text, /Z api: stopping → stopped: was asked to stop\n/);
+});
+
+test("after a kill -9 of the manager its log still says when each line came, and the next one goes on", async (t) => {
+  const fixture = await Fixture.create(t);
+  const count = "n=0; while :; do n=$((n+1)); echo $n; done";
+  const script = await fixture.script(
+    "manager.ts",
+    `import { ProcessManager } from ${JSON.stringify(join(import.meta.dirname, "process-manager.ts"))};
+     const definitions = [{ name: "job", command: ${JSON.stringify(count)} }];
+     const manager = await ProcessManager.open({ home: ${JSON.stringify(fixture.home)}, baseEnv: process.env, definitions });
+     await manager.start();`,
+  );
+  const path = join(fixture.home, "logs", "job.log");
+  const killed = spawn(process.execPath, [script], {
+    env: fixture.env,
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const exited = new Promise((resolve) => killed.on("exit", resolve));
+  await eventually("much is written", async () => assert.ok((await stat(path)).size > 200_000));
+  killed.kill("SIGKILL");
+  await exited;
+  const manager = await fixture.open([
+    defineService({ name: "job", command: "echo again; exit 1", restart: once }),
+  ]);
+  await manager.start();
+  await untilState(manager, "job", "failed");
+  const lines: LogLine[] = [];
+  const all = manager.subscribeLogs({ service: "job", tailLines: 1_000_000, follow: false });
+  for await (const line of all) lines.push(line);
+  assert.ok(lines.every(({ at, stream }) => at !== null && stream === "stdout"));
+  assert.equal(lines.at(-1)?.line, "again");
+  lines.slice(0, -2).forEach(({ line }, index) => {
+    assert.equal(line, String(index + 1));
+  });
 });

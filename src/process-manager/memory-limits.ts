@@ -1,5 +1,4 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { MeasuredService } from "./process-usage.ts";
 
 /** How often memory is looked at, where any service has a limit. */
 const periodMs = 2_000;
@@ -10,7 +9,8 @@ const mebibyte = 1024 * 1024;
 export interface MemoryLimitParts {
   /** The limit of each service that has one, MiB. */
   readonly limits: () => ReadonlyMap<string, number>;
-  readonly measure: () => Promise<readonly MeasuredService[]>;
+  /** Resident bytes of each service that is up. */
+  readonly memory: () => Promise<ReadonlyMap<string, number>>;
   /** Rolling where that can be; may throw. */
   readonly restart: (name: string, why: string) => Promise<void>;
 }
@@ -22,11 +22,10 @@ export async function keepMemoryLimits(parts: MemoryLimitParts, signal: AbortSig
     await delay(periodMs, undefined, { signal, ref: false }).catch(() => undefined);
     if (signal.aborted) return;
     const limits = parts.limits();
-    for (const { name, memoryBytes, state } of limits.size > 0 ? await parts.measure() : []) {
+    for (const [name, bytes] of limits.size > 0 ? await parts.memory() : []) {
       const limitMiB = limits.get(name) ?? Number.POSITIVE_INFINITY;
-      const usedMiB = Math.round((memoryBytes ?? 0) / mebibyte);
-      const isUp = state === "ready" || state === "unhealthy";
-      if (usedMiB <= limitMiB || !isUp || restarting.has(name) || signal.aborted) continue;
+      const usedMiB = Math.round(bytes / mebibyte);
+      if (usedMiB <= limitMiB || restarting.has(name) || signal.aborted) continue;
       restarting.add(name);
       // A restart may take its time; the others' memory is looked at meanwhile.
       void parts

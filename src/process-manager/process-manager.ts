@@ -431,7 +431,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     void keepMemoryLimits(
       {
         limits: () => memoryLimitsOf(this.#definitions),
-        measure: () => this.measuredServices(),
+        memory: async () => await this.#usage.memoryOf(this.services().filter(isRunning)),
         restart: async (name, why) => void (await this.restart(name, why)),
       },
       this.#end.signal,
@@ -595,6 +595,10 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
 function isScheduled(definition: Resolved): boolean {
   return definition.kind === "task" && definition.schedule !== null;
+}
+
+function isRunning({ state }: ServiceRecord): boolean {
+  return state === "ready" || state === "unhealthy";
 }
 
 /** Whether a start has come to what it was for. */

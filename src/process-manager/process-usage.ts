@@ -57,6 +57,13 @@ export class ProcessUsage {
     }));
   }
 
+  /** Resident bytes of each service that runs, and nothing that would cost more to know. */
+  async memoryOf(records: readonly ServiceRecord[]): Promise<ReadonlyMap<string, number>> {
+    const members = this.#membersOf(records, (await listProcessFacts()) ?? []);
+    const bytesOf = (facts: readonly ProcessFacts[]): number => sum(facts.map((fact) => fact.memoryBytes()));
+    return new Map([...members].map(([name, facts]) => [name, bytesOf(facts)]));
+  }
+
   #usageOf(
     { name, pid, startedAt }: ServiceRecord,
     members: readonly ProcessFacts[],
