@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -241,4 +241,25 @@ test("a Procfile is taken as it is: by the shell, with a PORT for each, and the 
     ":2:1: the name web is there twice",
     ":3:1: should be `name: command line`",
   ]);
+});
+
+test("the examples of the documentation are right, and it names every field", async (t) => {
+  const root = join(import.meta.dirname, "..", "..", "..");
+  const page = await readFile(join(root, "docs", "process-manager.md"), "utf8");
+  const examples = [...page.matchAll(/```(yaml|ts)\n(.*?)```/gs)].filter(([block]) =>
+    block.includes("services:"),
+  );
+  assert.equal(examples.length, 2);
+  for (const [, format, text = ""] of examples) {
+    const folder = await project(t, { [`a.${format}`]: text });
+    assert.deepEqual(await complaints(folder, `a.${format}`), []);
+  }
+  const schema = await readFile(join(root, "schema", "services.schema.json"), "utf8");
+  const fields = new Set<string>();
+  JSON.parse(schema, (key, value) => {
+    if (key === "properties") for (const field of Object.keys(value)) fields.add(field);
+    return value;
+  });
+  const missing = [...fields].filter((field) => !page.includes(`\`${field}`));
+  assert.deepEqual(missing, []);
 });
