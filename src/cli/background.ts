@@ -41,10 +41,10 @@ export async function upInBackground(
   if (holder)
     return fail([`${home} is managed by pid ${holder.pid} since ${holder.since}: it runs already`], 1);
   const child = spawnManager(place, options.names);
-  const started = await newsOf(child, "started");
-  if (!started)
+  const start = startOf(child);
+  if (!(await start.began))
     return fail([`the manager ended before it had begun; ${join(home, "logs", "manager.log")} has why`], 1);
-  const exitCode = options.wait ? await untilReady(child, home, options.timeoutS) : 0;
+  const exitCode = options.wait ? await untilReady(child, start, home, options.timeoutS) : 0;
   child.unref();
   if (child.connected) child.disconnect();
   if (exitCode !== 0) return exitCode;
@@ -80,30 +80,44 @@ function spawnManager({ PUGMARK_HOME: home, file }: Place, names: readonly strin
   });
 }
 
-/** The next news of that kind, or null when the manager ended without. */
-async function newsOf<K extends UpNews["kind"]>(
-  child: ChildProcess,
-  kind: K,
-): Promise<Extract<UpNews, { kind: K }> | null> {
-  const { promise, resolve } = Promise.withResolvers<Extract<UpNews, { kind: K }> | null>();
-  const listen = (news: UpNews): void => {
-    if (news.kind === kind) resolve(news as Extract<UpNews, { kind: K }>);
+/** How the start of a manager in the background goes. */
+interface Start {
+  /** Whether it has begun, or ended before. */
+  readonly began: Promise<boolean>;
+  /** What is not as it should be, once that is known; null when it ended before. */
+  readonly settled: Promise<readonly string[] | null>;
+}
+
+function startOf(child: ChildProcess): Start {
+  const began = Promise.withResolvers<boolean>();
+  const settled = Promise.withResolvers<readonly string[] | null>();
+  child.on("message", (news: UpNews) => {
+    if (news.kind === "started") began.resolve(true);
+    else settled.resolve(news.problems);
+  });
+  const end = (): void => {
+    began.resolve(false);
+    settled.resolve(null);
   };
-  const ended = (): void => resolve(null);
-  child.on("message", listen).on("exit", ended).on("error", ended);
-  return await promise.finally(() => child.off("message", listen).off("exit", ended).off("error", ended));
+  child.on("disconnect", end).on("error", end); // not "exit", which may come before the last news is read
+  return { began: began.promise, settled: settled.promise };
 }
 
 /** Exit code 0 when everything is ready; otherwise says what is not, and stops it all. */
-async function untilReady(child: ChildProcess, home: string, timeoutS: number | undefined): Promise<number> {
+async function untilReady(
+  child: ChildProcess,
+  start: Start,
+  home: string,
+  timeoutS: number | undefined,
+): Promise<number> {
   const end = new AbortController();
   const { signal } = end;
   const late = timeoutS === undefined ? never() : delay(timeoutS * 1_000, timedOut, { signal }).catch(never);
   const broken = once(process, "SIGINT", { signal }).then(() => interrupted, never);
-  const first = await Promise.race([newsOf(child, "settled"), late, broken]);
+  const first = await Promise.race([start.settled, late, broken]);
   end.abort();
-  if (first !== null && typeof first === "object" && first.problems.length === 0) return 0;
-  const lines = typeof first === "number" ? await notReady(home) : (first?.problems ?? ["the manager ended"]);
+  if (typeof first !== "number" && first?.length === 0) return 0;
+  const lines = typeof first === "number" ? await notReady(home) : (first ?? ["the manager ended"]);
   await stop(child);
   const why = first === timedOut ? [`not ready within ${timeoutS} s; everything was stopped`] : [];
   return fail([...why, ...lines], typeof first === "number" ? first : 1);
