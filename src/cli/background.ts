@@ -36,7 +36,7 @@ export async function upInBackground(
   options: BackgroundOptions,
 ): Promise<number> {
   const { home } = what;
-  checkNames(resolveDefinitions(await what.load()), options); // errors are told here, where they are seen
+  checkNames(resolveDefinitions((await what.load()).definitions), options); // errors are told here, where they are seen
   const holder = await currentHolder(home);
   if (holder)
     return fail([`${home} is managed by pid ${holder.pid} since ${holder.since}: it runs already`], 1);

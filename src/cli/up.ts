@@ -43,10 +43,11 @@ export async function up(what: WhatRuns, options: UpOptions): Promise<number> {
   let definitions: Resolved[];
   try {
     const written = await what.load();
-    definitions = resolveDefinitions(written);
+    definitions = resolveDefinitions(written.definitions);
     checkNames(definitions, options); // told whatever else there is to say
-    const { home, load, environment } = what;
-    manager = await ProcessManager.open({ home, definitions: written, reload: load, baseEnv: environment });
+    const { home, environment } = what;
+    const reload = async () => (await what.load()).definitions;
+    manager = await ProcessManager.open({ ...written, home, reload, baseEnv: environment });
   } catch (error) {
     if (!(error instanceof ProcessManagerError)) throw error;
     return fail([...error.message.split("\n"), ...remedies(error)], exitCodes[error.code] ?? 1);

@@ -1,14 +1,14 @@
 import { ConfigError, type LoadedConfig, loadConfig } from "../config/config.ts";
-import type { Definition } from "../process-manager/definition.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { ServiceRecord } from "../process-manager/service-status.ts";
+import type { ServicesToRun } from "../process-manager/services-file/services-file.ts";
 import type { Place } from "./place.ts";
 
 /** What `pugmark up` runs, and where. */
 export interface WhatRuns {
   readonly home: string;
-  /** Reads the definitions as they are written now; throws `definition-invalid` or a `ConfigError`. */
-  readonly load: () => Promise<readonly Definition[]>;
+  /** Reads what is written now; throws `definition-invalid` or a `ConfigError`. */
+  readonly load: () => Promise<ServicesToRun>;
   /** The environment that services start from. */
   readonly environment: NodeJS.ProcessEnv;
   /** The lines that greet who sees it ready. */
@@ -25,7 +25,7 @@ export async function whatRuns(place: Place, environment: NodeJS.ProcessEnv): Pr
       home,
       load: async () => {
         const { config, fromFile } = readSettings({ ...environment, PUGMARK_HOME: home }); // which cannot move
-        return stationDefinitions(config, fromFile);
+        return { definitions: stationDefinitions(config, fromFile) };
       },
       environment,
       welcome: (services, tookMs) => stationWelcome(config, services, tookMs),

@@ -13,6 +13,8 @@ export interface ServicesFile {
   /** For every service; its own win. */
   readonly env?: Readonly<Record<string, string>>;
   readonly envFiles?: readonly string[];
+  /** What all logs together may take of the disk; then the oldest files go. Default 1 GiB. */
+  readonly logsMaxBytes?: number;
 }
 
 /** The default export of a services file in TypeScript, checked by the compiler where it is written. */

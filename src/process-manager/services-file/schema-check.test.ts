@@ -48,6 +48,7 @@ const full = {
   $schema: "x",
   env: { A: "1" },
   envFiles: [".env", "local.env?"],
+  logsMaxBytes: 2 ** 20,
   services: {
     web: {
       kind: "service",

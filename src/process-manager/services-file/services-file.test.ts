@@ -34,8 +34,10 @@ async function complaints(folder: string, name: string): Promise<string[]> {
 }
 
 async function services(path: string): Promise<Record<string, ServiceDefinition>> {
-  const definitions = (await readServicesFile(path)) as ServiceDefinition[];
-  return Object.fromEntries(definitions.map((definition) => [definition.name, definition]));
+  const { definitions } = await readServicesFile(path);
+  return Object.fromEntries(
+    definitions.map((definition) => [definition.name, definition as ServiceDefinition]),
+  );
 }
 
 test("YAML, JSON and TypeScript say the same", async (t) => {
@@ -60,7 +62,7 @@ services:
     "a.ts": `import { defineServices } from "pugmark"; export default defineServices(${JSON.stringify(file)});`,
   });
   const json = await readServicesFile(join(folder, "a.json"));
-  assert.deepEqual(json, [
+  assert.deepEqual(json.definitions, [
     { ...entry, name: "web", cwd: folder, env: {} },
     { kind: "external", name: "db", probe: { kind: "tcp", port: 5432 } },
   ]);
@@ -207,6 +209,15 @@ test("variables: the file's, then those of the service; of files the last, and b
   assert.equal(web?.cwd, join(folder, "web"));
   assert.deepEqual(web?.env, { A: "file", B: "one", C: "own", D: "shared", E: "two words", PORT: "3000" });
   assert.equal("PORT" in (listener?.env ?? {}), false, "PORT is where it listens");
+});
+
+test("a file says what all logs together may take", async (t) => {
+  const folder = await project(t, {
+    "a.yaml": "logsMaxBytes: 5000000\nservices: { a: { command: x } }\n",
+    "b.yaml": "logsMaxBytes: 5\nservices: { a: { command: x } }\n",
+  });
+  assert.equal((await readServicesFile(join(folder, "a.yaml"))).logsMaxBytes, 5_000_000);
+  assert.deepEqual(await complaints(folder, "b.yaml"), [":1:15: logsMaxBytes must be 1048576 or more"]);
 });
 
 test("a missing file of variables is an error with its place", async (t) => {

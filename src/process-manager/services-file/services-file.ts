@@ -13,12 +13,18 @@ import { findMismatches, type Mismatch } from "./schema-check.ts";
 const isModule = /^\.[cm]?[jt]s$/;
 const isYaml = /^\.ya?ml$/;
 
+/** What a manager is given of a services file. */
+export interface ServicesToRun {
+  readonly definitions: readonly Definition[];
+  readonly logsMaxBytes?: number;
+}
+
 /**
  * The definitions that a services file stands for: TypeScript or JavaScript (the default export), JSON, YAML, or a
  * Procfile. Read anew at each call. Throws one `definition-invalid` with a line for each thing that is wrong:
  * file, line, column (not for a module), field.
  */
-export async function readServicesFile(path: string): Promise<Definition[]> {
+export async function readServicesFile(path: string): Promise<ServicesToRun> {
   const file = await readAny(resolve(path), path);
   if (file.problems.length > 0)
     throw invalid(file.problems.map(({ at, message }) => `${path}:${at.line}:${at.column}: ${message}`));
@@ -33,7 +39,8 @@ export async function readServicesFile(path: string): Promise<Definition[]> {
   const definitions = await definitionsOf(contents, dirname(resolve(path)), missing);
   const problems = (await findProblems(definitions)).map((message) => about(message, contents));
   if (missing.length + problems.length > 0) throw invalid([...missing, ...problems].map(say).sort(inOrder));
-  return definitions;
+  const { logsMaxBytes } = contents;
+  return { definitions, ...(logsMaxBytes === undefined ? {} : { logsMaxBytes }) };
 }
 
 interface AnyFile extends Pick<FileText, "value" | "problems"> {
