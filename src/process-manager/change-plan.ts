@@ -26,6 +26,11 @@ const ofTheManager = [
   "memoryMaxMiB",
 ] as const;
 
+/** A definition as far as the manager goes by it, with what its process was started from. */
+export function asStarted(definition: ResolvedService, started: ResolvedService): ResolvedService {
+  return { ...definition, ...Object.fromEntries(ofTheProcess.map((field) => [field, started[field]])) };
+}
+
 /** What has to be done so that what runs is what is defined, in the order of the new definitions; removals last. */
 export function planChanges(before: readonly Resolved[], after: readonly Resolved[]): Change[] {
   const old = new Map(before.map((definition) => [definition.name, definition]));

@@ -38,6 +38,7 @@ const outputGraceMs = 1_000;
 /** One process of a service with all it starts, from the spawn until nothing of it is left. */
 export class Life {
   readonly pid: number;
+  readonly definition: ResolvedService;
   /** Aborts when the process itself has exited; what it started may still be there. */
   readonly over: AbortSignal;
   readonly died: Promise<Exit>;
@@ -66,6 +67,7 @@ export class Life {
     this.#child = child;
     this.#output = output;
     this.pid = pid;
+    this.definition = parts.definition;
     this.probeContext = { cwd, env, ...(user ? { user } : {}) };
     this.#assignment = `PROCESS_MANAGER_LIFE=${env.PROCESS_MANAGER_LIFE}`;
     const over = new AbortController();

@@ -2,7 +2,7 @@ import { EventEmitter, once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { type Change, planChanges } from "./change-plan.ts";
+import { asStarted, type Change, planChanges } from "./change-plan.ts";
 import { type Controllable, ControlServer, type LogQuery } from "./control-server.ts";
 import type { Definition } from "./definition.ts";
 import { ExternalService } from "./external-service.ts";
@@ -213,7 +213,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   /** What `apply` would do: the definitions as they are written now beside those that run. */
   async plan(): Promise<Change[]> {
-    return planChanges(this.#definitions, resolveDefinitions(await this.#reload()));
+    return planChanges(this.#asRun(), resolveDefinitions(await this.#reload()));
   }
 
   /**
@@ -347,33 +347,35 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   /** Removals first, since they may hold ports that others are to have; dependants end before what they need. */
   async #become(written: readonly Definition[]): Promise<Change[]> {
     const after = resolveDefinitions(written);
-    const changes = planChanges(this.#definitions, after);
+    const changes = planChanges(this.#asRun(), after);
     const named = (action: Change["action"]): string[] =>
       changes.filter((change) => change.action === action).map(({ name }) => name);
     const gone = named("remove");
-    const before = new Map(this.#definitions.map((definition) => [definition.name, definition]));
+    const before = this.#definitions;
     for (const definition of after) if (!this.#parts.has(definition.name)) this.#add(definition);
     this.#written = written;
     this.#definitions = after; // before the stop: from here on nobody can start what is gone
-    await this.#stopInOrder(gone, [...before.values()]);
+    await this.#stopInOrder(gone, before);
     await Promise.all(gone.map((name) => this.#forget(name)));
     for (const name of named("update")) this.#redefine(name);
     await this.start(named("add"));
     const failures: string[] = [];
     for (const { name } of startOrder(after).filter((one) => named("restart").includes(one.name))) {
       const why = changes.find((change) => change.name === name)?.why.join(", ") ?? "";
-      const problem = await this.#replace(name, why).then(() => null, messageOf);
-      if (problem === null) continue;
-      failures.push(problem);
-      // The old process may go on; what it runs on is what a next plan must compare with.
-      this.#definitions = this.#definitions.map((one) =>
-        one.name === name ? (before.get(name) ?? one) : one,
-      );
-      this.#redefine(name);
+      await this.#replace(name, why).catch((error: unknown) => failures.push(messageOf(error)));
     }
     await this.whenSettled(named("add"));
     if (failures.length > 0) throw new ProcessManagerError("restart-failed", failures.join("; "));
     return changes;
+  }
+
+  /** The definitions, each with what its process was started from: that may have outlived a change. */
+  #asRun(): Resolved[] {
+    return this.#definitions.map((definition) => {
+      const part = this.#part(definition.name);
+      const started = part.kind === "service" ? part.service.startedFrom : null;
+      return started && definition.kind !== "external" ? asStarted(definition, started) : definition;
+    });
   }
 
   #add(definition: Resolved): void {

@@ -68,6 +68,11 @@ export class Service {
     this.#definition = parts.definition;
   }
 
+  /** What the running process was started from; null while there is none. */
+  get startedFrom(): ResolvedService | null {
+    return this.#life?.definition ?? null;
+  }
+
   /** From now on this definition counts: its probes and policies at once, the rest with the next process. */
   redefine(definition: ResolvedService): void {
     this.#definition = definition;
