@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot } from "../config/config.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { Replicas } from "./apply.ts";
@@ -315,6 +315,24 @@ function program(): Command {
     .action(async (words: string[], { json }: { json?: boolean }) => {
       const { askCommand } = await import("./ask.ts");
       process.exitCode = await askCommand(settings().config, words.join(" "), json === true);
+    });
+
+  pugmark
+    .command("export")
+    .description("the services as files of another supervisor; what it cannot do is listed")
+    .addArgument(new Argument("<target>", "the other supervisor").choices(["systemd"]))
+    .option("--user", "systemd: for your own manager (systemctl --user), not the system's")
+    .option("-o, --output <folder>", "write the files there; without it, to standard output")
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark export systemd > pugmark.service",
+        "pugmark export systemd --user -o ~/.config/systemd/user",
+      ),
+    )
+    .action(async (target: "systemd", options: { user?: boolean; output?: string }) => {
+      const { exportCommand } = await import("./export.ts");
+      process.exitCode = await exportCommand(settings(), target, options, process.env);
     });
 
   pugmark

@@ -1,0 +1,37 @@
+/** A file to write; the name has no folder in it. */
+interface ExportedFile {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** What an export comes to. */
+export interface Exported {
+  readonly files: readonly ExportedFile[];
+  /** What the other supervisor has no equal for, a sentence each; it is at the head of the files as well. */
+  readonly left: readonly string[];
+}
+
+/** Where the definitions come from and where they are to go. */
+export interface Surroundings {
+  /** Begins the name of every unit and object: `[a-z][a-z0-9-]*`. */
+  readonly project: string;
+  /** Absolute path of the Node that runs the manager here. */
+  readonly node: string;
+  /** Absolute path of the project's folder. */
+  readonly root: string;
+  /** Absolute path of the manager's home. */
+  readonly home: string;
+  /** `PATH` for programs that are named without a folder. */
+  readonly path: string;
+  /** Name of the time zone that schedules are meant in, such as `Europe/Madrid`. */
+  readonly timeZone: string;
+}
+
+/** The head of an exported file: what it is for, and what is not in it, each line a `#` comment. */
+export function head(purpose: readonly string[], left: readonly string[]): string {
+  const missing = left.length > 0 ? ["", "Not carried over:", ...left.map((line) => `- ${line}`)] : [];
+  return [...purpose, ...missing]
+    .flatMap((text) => text.split(/[\r\n]+/))
+    .map((line) => `# ${line}`.trimEnd())
+    .join("\n");
+}
