@@ -39,7 +39,7 @@ export async function exportCommand(
 async function exportTo(
   _target: ExportTarget,
   loaded: LoadedConfig,
-  { user }: ExportOptions,
+  { user, each }: ExportOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<Exported> {
   const definitions = stationDefinitions(loaded.config);
@@ -52,9 +52,14 @@ async function exportTo(
     path: lastingPath(environment.PATH),
     timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone,
   };
+  const scope = user ? "user" : "system";
+  if (each) {
+    const { serviceUnits } = await import("../export/systemd-services.ts");
+    return serviceUnits(definitions, around, scope);
+  }
   const { managerUnit } = await import("../export/systemd-manager.ts");
   return managerUnit(definitions, around, {
-    scope: user ? "user" : "system",
+    scope,
     command: [process.execPath, join(projectRoot, "src", "cli", "main.ts"), "up"],
     env: environmentOf(loaded, environment),
     user: userInfo().username,

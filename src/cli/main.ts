@@ -322,15 +322,17 @@ function program(): Command {
     .description("the services as files of another supervisor; what it cannot do is listed")
     .addArgument(new Argument("<target>", "the other supervisor").choices(["systemd"]))
     .option("--user", "systemd: for your own manager (systemctl --user), not the system's")
+    .option("--each", "systemd: a unit for each service in place of the manager")
     .option("-o, --output <folder>", "write the files there; without it, to standard output")
     .addHelpText(
       "after",
       examples(
         "pugmark export systemd > pugmark.service",
         "pugmark export systemd --user -o ~/.config/systemd/user",
+        "pugmark export systemd --each -o units",
       ),
     )
-    .action(async (target: "systemd", options: { user?: boolean; output?: string }) => {
+    .action(async (target: "systemd", options: { user?: boolean; each?: boolean; output?: string }) => {
       const { exportCommand } = await import("./export.ts");
       process.exitCode = await exportCommand(settings(), target, options, process.env);
     });

@@ -1,5 +1,5 @@
 /** A file to write; the name has no folder in it. */
-interface ExportedFile {
+export interface ExportedFile {
   readonly name: string;
   readonly text: string;
 }
@@ -34,4 +34,11 @@ export function head(purpose: readonly string[], left: readonly string[]): strin
     .flatMap((text) => text.split(/[\r\n]+/))
     .map((line) => `# ${line}`.trimEnd())
     .join("\n");
+}
+/** At most `max` characters; a longer name ends in what tells it from others that begin alike. */
+export function boundedName(name: string, max: number): string {
+  if (name.length <= max) return name;
+  let hash = 0;
+  for (const character of name) hash = (Math.imul(hash, 31) + character.charCodeAt(0)) >>> 0;
+  return `${name.slice(0, max - 8)}-${hash.toString(36).padStart(7, "0")}`;
 }

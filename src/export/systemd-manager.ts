@@ -1,5 +1,6 @@
 import type { Definition } from "../process-manager/definition.ts";
-import { type ResolvedService, resolveDefinitions } from "../process-manager/resolve-definitions.ts";
+import type { ResolvedService } from "../process-manager/resolve-definitions.ts";
+import { ownServices } from "./carried.ts";
 import { type Exported, head, type Surroundings } from "./exported.ts";
 import { openVariables, secretNames } from "./secret-variables.ts";
 import { assignment, commandOf, literal, timeSpan, unitFile } from "./systemd-syntax.ts";
@@ -99,9 +100,7 @@ function installation(name: string, scope: "system" | "user"): string[] {
 
 /** Dependants stop before what they depend on, so the longest chain of stop timeouts counts. */
 function longestStopMs(definitions: readonly Definition[]): number {
-  const services = resolveDefinitions(definitions).filter(
-    (one): one is ResolvedService => one.kind !== "external",
-  );
+  const services = ownServices(definitions);
   const byName = new Map(services.map((service) => [service.name, service]));
   const chain = (service: ResolvedService): number => {
     const below = service.dependsOn.map(({ name }) => byName.get(name)).filter((one) => one !== undefined);

@@ -1,0 +1,76 @@
+import { type Definition, defineExternal, defineService } from "../../src/process-manager/definition.ts";
+
+/** Definitions that make use of all that an export has to carry, or to say that it cannot. */
+export const everyDefinition: readonly Definition[] = [
+  defineService({
+    name: "database",
+    description: "keeps everything",
+    command: ["postgres", "-D", "/srv/data"],
+    listen: { port: 5433 },
+    readiness: { kind: "tcp", initialDelayMs: 1_500, failureThreshold: 5 },
+    stop: { signal: "SIGINT", timeoutMs: 30_000 },
+    user: { uid: 1_234, gid: 1_235 },
+    prepare: async () => undefined,
+  }),
+  defineService({
+    name: "migrate",
+    kind: "task",
+    command: [process.execPath, "migrate.js", "--all"],
+    dependsOn: ["database"],
+    restart: { policy: "on-failure", intensity: 3, periodMs: 10_000 },
+  }),
+  defineService({
+    name: "web",
+    description: 'says "hello": 100 % of $TIME\nand more',
+    command: [
+      process.execPath,
+      "web.js",
+      "100%",
+      `$HOME \${HOME}`,
+      'a "b" \\c',
+      "x;y",
+      ";",
+      "",
+      "two\nlines",
+      "'",
+    ],
+    env: {
+      GREETING: 'a $b %c "d" \\e\n#f: {g}',
+      API_TOKEN: "s3cret",
+      STORE: "postgres://me:s3cret@127.0.0.1/x",
+    },
+    listen: { port: 9_080, hold: true },
+    replicas: 2,
+    dependsOn: { database: "ready", migrate: "completed", redis: "started" },
+    readiness: {
+      kind: "notify",
+      watch: {
+        kind: "http",
+        url: "/readyz",
+        headers: { "x-probe": "yes" },
+        periodMs: 3_000,
+        timeoutMs: 1_500,
+      },
+    },
+    liveness: { kind: "http", url: "/livez", failureThreshold: 4, periodMs: 1_000 },
+    restart: { intensity: 5, periodMs: 30_000, successExitCodes: [0, 3] },
+    memoryMaxMiB: 256,
+    watch: { paths: ["."] },
+  }),
+  defineService({
+    name: "queue",
+    command: 'echo "$QUEUE" && exec worker --fast',
+    env: { QUEUE: "jobs" },
+    dependsOn: { web: "started" },
+    readiness: { kind: "exec", command: ["worker", "--ping"] },
+    liveness: { kind: "tcp", host: "127.0.0.1", port: 7_000 },
+    restart: { policy: "never" },
+  }),
+  defineService({
+    name: "sweep",
+    kind: "task",
+    command: [process.execPath, "sweep.js"],
+    schedule: "*/30 3 13 * 5",
+  }),
+  defineExternal({ kind: "external", name: "redis", probe: { kind: "tcp", port: 6_379 } }),
+];
