@@ -1,14 +1,15 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { type LoadedConfig, projectRoot } from "../config/config.ts";
 import { type Variable, type VariableName, variables } from "../config/variables.ts";
-import type { Exported, Surroundings } from "../export/exported.ts";
+import { type Exported, mark, type Surroundings } from "../export/exported.ts";
 import { validateDefinitions } from "../process-manager/validate-definitions.ts";
+import { fail } from "./failure.ts";
 import { stationDefinitions } from "./station.ts";
 
 /** What the definitions can be exported to. */
-export type ExportTarget = "systemd";
+export type ExportTarget = "systemd" | "compose";
 
 interface ExportOptions {
   /** For systemd: for the user's own manager, not the system's. */
@@ -29,15 +30,26 @@ export async function exportCommand(
   options: ExportOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
+  if (target !== "systemd" && (options.user || options.each))
+    return fail(["--user and --each are for systemd alone"], 2);
   const exported = await exportTo(target, loaded, options, environment);
-  if (options.output === undefined) process.stdout.write(asOneText(exported));
-  else writeAll(exported, resolve(options.output));
+  const folder = options.output === undefined ? null : resolve(options.output);
+  if (folder === null) process.stdout.write(asOneText(exported));
+  else {
+    const foreign = exported.files.map(({ name }) => join(folder, name)).filter(isForeign);
+    if (foreign.length > 0)
+      return fail(
+        foreign.map((path) => `${path} is somebody else's: move it, or use another folder`),
+        1,
+      );
+    writeAll(exported, folder);
+  }
   for (const line of exported.left) console.error(`not carried over: ${line}`);
   return 0;
 }
 
 async function exportTo(
-  _target: ExportTarget,
+  target: ExportTarget,
   loaded: LoadedConfig,
   { user, each }: ExportOptions,
   environment: NodeJS.ProcessEnv,
@@ -47,11 +59,16 @@ async function exportTo(
   const around: Surroundings = {
     project: "pugmark",
     node: process.execPath,
+    nodeVersion: process.versions.node,
     root: projectRoot,
     home: loaded.config.PUGMARK_HOME,
     path: lastingPath(environment.PATH),
     timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone,
   };
+  if (target === "compose") {
+    const { composeProject } = await import("../export/compose.ts");
+    return composeProject(definitions, around);
+  }
   const scope = user ? "user" : "system";
   if (each) {
     const { serviceUnits } = await import("../export/systemd-services.ts");
@@ -90,6 +107,11 @@ function lastingPath(path = "/usr/local/bin:/usr/bin:/bin"): string {
 function asOneText({ files }: Exported): string {
   if (files.length === 1) return files[0]?.text ?? "";
   return files.map(({ name, text }) => `# ==> ${name} <==\n${text}`).join("\n");
+}
+
+/** A file that is there and was not written by an export: people's own, which nobody gets back. */
+function isForeign(path: string): boolean {
+  return existsSync(path) && !readFileSync(path, "utf8").startsWith(mark);
 }
 
 function writeAll({ files }: Exported, folder: string): void {

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import { noSystemdAnalyze } from "../../test/support/systemd.ts";
 import { nextRunAfter } from "../process-manager/schedule.ts";
-import { calendarExpressions } from "./calendar.ts";
+import { calendarExpressions, plainCron } from "./calendar.ts";
 
 process.env.TZ = "UTC"; // the manager goes by local time
 
@@ -57,3 +57,10 @@ function comings(expression: string, from: Date): number[] {
     Date.parse(`${day}T${time}Z`),
   );
 }
+
+test("Kubernetes is told of Sundays by 0, the only number that it knows them by", () => {
+  assert.equal(plainCron("0 12 * * 7"), "0 12 * * 0");
+  assert.equal(plainCron("7 7 * * 5-7"), "7 7 * * 5,6,0");
+  assert.equal(plainCron(" 0 3  * * mon-fri"), "0 3 * * mon-fri");
+  assert.equal(plainCron("0 0 L * *"), null);
+});

@@ -22,6 +22,16 @@ export function calendarExpressions(schedule: string): string[] | null {
   return isAny(day) ? [onWeekdays] : [onDays, onWeekdays];
 }
 
+/** The cron expression with Sunday as 0 only, as Kubernetes wants it, or null where it has more than plain cron. */
+export function plainCron(schedule: string): string | null {
+  if (!calendarExpressions(schedule)) return null;
+  const fields = schedule.trim().split(/\s+/);
+  const weekday = fields[4] ?? "*";
+  if (!weekday.includes("7")) return fields.join(" ");
+  const values = valuesOf(weekday.toUpperCase(), 0, 7, weekdayNames) ?? [];
+  return [...fields.slice(0, 4), [...new Set(values.map((value) => value % 7))].join(",")].join(" ");
+}
+
 const weekdayNames = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"] as const;
 const monthNames = ["", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 

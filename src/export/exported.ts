@@ -17,6 +17,8 @@ export interface Surroundings {
   readonly project: string;
   /** Absolute path of the Node that runs the manager here. */
   readonly node: string;
+  /** Its version: `24.21.0`. */
+  readonly nodeVersion: string;
   /** Absolute path of the project's folder. */
   readonly root: string;
   /** Absolute path of the manager's home. */
@@ -27,13 +29,14 @@ export interface Surroundings {
   readonly timeZone: string;
 }
 
+/** The first line of every exported file: only what begins with it may be written over. */
+export const mark = "# Written by pugmark export.";
+
 /** The head of an exported file: what it is for, and what is not in it, each line a `#` comment. */
 export function head(purpose: readonly string[], left: readonly string[]): string {
   const missing = left.length > 0 ? ["", "Not carried over:", ...left.map((line) => `- ${line}`)] : [];
-  return [...purpose, ...missing]
-    .flatMap((text) => text.split(/[\r\n]+/))
-    .map((line) => `# ${line}`.trimEnd())
-    .join("\n");
+  const lines = [...purpose, ...missing].flatMap((text) => text.split(/[\r\n]+/));
+  return [mark, ...lines.map((line) => `# ${line}`.trimEnd())].join("\n");
 }
 /** At most `max` characters; a longer name ends in what tells it from others that begin alike. */
 export function boundedName(name: string, max: number): string {

@@ -10,6 +10,7 @@ import { managerUnit } from "./systemd-manager.ts";
 const around: Surroundings = {
   project: "pugmark",
   node: process.execPath,
+  nodeVersion: process.versions.node,
   root: import.meta.dirname,
   home: "/var/lib/pugmark",
   path: "/usr/bin:/bin",

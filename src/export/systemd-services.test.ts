@@ -19,6 +19,7 @@ import { serviceUnits } from "./systemd-services.ts";
 const around: Surroundings = {
   project: "test",
   node: process.execPath,
+  nodeVersion: process.versions.node,
   root: import.meta.dirname,
   home: "/var/lib/test",
   path: "/usr/local/bin:/usr/bin:/bin",

@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+
+/** Runs `pugmark export …` in a folder and a home of its own. */
+function exporter(t: TestContext, env: Readonly<Record<string, string>> = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "pugmark-export-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const run = (...args: readonly string[]) =>
+    spawnSync(process.execPath, [join(import.meta.dirname, "main.ts"), "export", ...args], {
+      encoding: "utf8",
+      cwd: folder,
+      env: { PATH: process.env.PATH ?? "", PUGMARK_HOME: join(folder, "home"), ...env },
+    });
+  return { folder, run };
+}
+
+test("an export goes to standard output, and what it lacks to standard error", (t) => {
+  const { run } = exporter(t, { API_PORT: "9080", DEEPSEEK_API_KEY: "s3cret" });
+  const { status, stdout, stderr } = run("systemd", "--user");
+  assert.equal(status, 0);
+  assert.match(stdout, /^ExecStart=.* up$/m);
+  assert.match(stdout, /^Environment=API_PORT=9080$/m);
+  assert.doesNotMatch(stdout + stderr, /s3cret/);
+  assert.match(stderr, /^not carried over: DEEPSEEK_API_KEY is a secret/m);
+});
+
+test("an export writes over its own files and over nobody else's", (t) => {
+  const { folder, run } = exporter(t);
+  assert.equal(run("compose", "-o", "out").status, 0);
+  const file = join(folder, "out", "compose.yaml");
+  writeFileSync(file, `${readFileSync(file, "utf8")}# old`);
+  assert.equal(run("compose", "-o", "out").status, 0);
+  assert.doesNotMatch(readFileSync(file, "utf8"), /# old/);
+
+  writeFileSync(file, "services: {}\n");
+  rmSync(join(folder, "out", "pugmark.Dockerfile"));
+  const { status, stderr } = run("compose", "-o", "out");
+  assert.equal(status, 1);
+  assert.match(stderr, /compose\.yaml is somebody else's/);
+  assert.equal(readFileSync(file, "utf8"), "services: {}\n");
+  assert.equal(existsSync(join(folder, "out", "pugmark.Dockerfile")), false);
+});
+
+test("what belongs to one target is refused for another", (t) => {
+  const { status, stderr } = exporter(t).run("compose", "--user");
+  assert.equal(status, 2);
+  assert.match(stderr, /--user and --each are for systemd alone/);
+});
