@@ -9,7 +9,7 @@ import { fail } from "./failure.ts";
 import { stationDefinitions } from "./station.ts";
 
 /** What the definitions can be exported to. */
-export type ExportTarget = "systemd" | "compose";
+export type ExportTarget = "systemd" | "compose" | "kubernetes";
 
 interface ExportOptions {
   /** For systemd: for the user's own manager, not the system's. */
@@ -68,6 +68,10 @@ async function exportTo(
   if (target === "compose") {
     const { composeProject } = await import("../export/compose.ts");
     return composeProject(definitions, around);
+  }
+  if (target === "kubernetes") {
+    const { kubernetesManifests } = await import("../export/kubernetes.ts");
+    return kubernetesManifests(definitions, around);
   }
   const scope = user ? "user" : "system";
   if (each) {

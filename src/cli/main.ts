@@ -320,7 +320,9 @@ function program(): Command {
   pugmark
     .command("export")
     .description("the services as files of another supervisor; what it cannot do is listed")
-    .addArgument(new Argument("<target>", "the other supervisor").choices(["systemd", "compose"]))
+    .addArgument(
+      new Argument("<target>", "the other supervisor").choices(["systemd", "compose", "kubernetes"]),
+    )
     .option("--user", "systemd: for your own manager (systemctl --user), not the system's")
     .option("--each", "systemd: a unit for each service in place of the manager")
     .option("-o, --output <folder>", "write the files there; without it, to standard output")
@@ -331,14 +333,13 @@ function program(): Command {
         "pugmark export systemd --user -o ~/.config/systemd/user",
         "pugmark export systemd --each -o units",
         "pugmark export compose -o .",
+        "pugmark export kubernetes -o .",
       ),
     )
-    .action(
-      async (target: "systemd" | "compose", options: { user?: boolean; each?: boolean; output?: string }) => {
-        const { exportCommand } = await import("./export.ts");
-        process.exitCode = await exportCommand(settings(), target, options, process.env);
-      },
-    );
+    .action(async (target: ExportTarget, options: { user?: boolean; each?: boolean; output?: string }) => {
+      const { exportCommand } = await import("./export.ts");
+      process.exitCode = await exportCommand(settings(), target, options, process.env);
+    });
 
   pugmark
     .command("completion")
