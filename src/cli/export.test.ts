@@ -50,3 +50,16 @@ test("what belongs to one target is refused for another", (t) => {
   assert.equal(status, 2);
   assert.match(stderr, /--user and --each are for systemd alone/);
 });
+
+test("a services file of any project is exported under its folder's name", (t) => {
+  const { folder, run } = exporter(t);
+  const services = { web: { command: ["node", "web.js"], listen: { port: 8_000 } } };
+  writeFileSync(join(folder, "services.json"), JSON.stringify({ services }));
+  const unit = run("systemd", "-f", "services.json");
+  assert.equal(unit.status, 0, unit.stderr);
+  assert.match(unit.stdout, /^ExecStart=.*main\.mjs up -f .*services\.json$/m);
+  assert.match(unit.stdout, /^Description=pugmark-export-\w+: /m);
+  const compose = run("compose", "-f", "services.json");
+  assert.match(compose.stdout, /^ {2}web:$/m);
+  assert.match(compose.stdout, /^ {6}- 127\.0\.0\.1:8000:8000$/m);
+});

@@ -1,12 +1,13 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
-import { delimiter, dirname, join, resolve } from "node:path";
-import { type LoadedConfig, projectRoot } from "../config/config.ts";
+import { basename, delimiter, dirname, join, resolve } from "node:path";
+import { loadConfig, projectRoot } from "../config/config.ts";
 import { type Variable, type VariableName, variables } from "../config/variables.ts";
 import { type Exported, mark, type Surroundings } from "../export/exported.ts";
 import { validateDefinitions } from "../process-manager/validate-definitions.ts";
 import { fail } from "./failure.ts";
-import { stationDefinitions } from "./station.ts";
+import type { Place } from "./place.ts";
+import { whatRuns } from "./what-runs.ts";
 
 /** What the definitions can be exported to. */
 export type ExportTarget = "systemd" | "compose" | "kubernetes";
@@ -21,18 +22,18 @@ interface ExportOptions {
 }
 
 /**
- * `pugmark export`: the station's definitions as another supervisor's files. What could not be carried over is
+ * `pugmark export`: the definitions of a station or a services file as another supervisor's files. What could not be carried over is
  * listed on standard error. Writes no secret.
  */
 export async function exportCommand(
-  loaded: LoadedConfig,
+  place: Place,
   target: ExportTarget,
   options: ExportOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
   if (target !== "systemd" && (options.user || options.each))
     return fail(["--user and --each are for systemd alone"], 2);
-  const exported = await exportTo(target, loaded, options, environment);
+  const exported = await exportTo(target, place, options, environment);
   const folder = options.output === undefined ? null : resolve(options.output);
   if (folder === null) process.stdout.write(asOneText(exported));
   else {
@@ -50,18 +51,20 @@ export async function exportCommand(
 
 async function exportTo(
   target: ExportTarget,
-  loaded: LoadedConfig,
+  place: Place,
   { user, each }: ExportOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<Exported> {
-  const definitions = stationDefinitions(loaded.config);
+  const { PUGMARK_HOME: home, file } = place;
+  const definitions = await (await whatRuns(place, environment)).load();
   await validateDefinitions(definitions);
+  const root = file === null ? projectRoot : dirname(file);
   const around: Surroundings = {
-    project: "pugmark",
+    project: file === null ? "pugmark" : projectName(root),
     node: process.execPath,
     nodeVersion: process.versions.node,
-    root: projectRoot,
-    home: loaded.config.PUGMARK_HOME,
+    root,
+    home,
     path: lastingPath(environment.PATH),
     timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone,
   };
@@ -81,24 +84,33 @@ async function exportTo(
   const { managerUnit } = await import("../export/systemd-manager.ts");
   return managerUnit(definitions, around, {
     scope,
-    command: [process.execPath, join(projectRoot, "src", "cli", "main.ts"), "up"],
-    env: environmentOf(loaded, environment),
+    command: [
+      process.execPath,
+      join(projectRoot, "bin", "main.mjs"),
+      "up",
+      ...(file === null ? [] : ["-f", file]),
+    ],
+    env: { ...(file === null ? settingsOf(environment) : {}), PUGMARK_HOME: home },
     user: userInfo().username,
   });
 }
 
+/** The folder's name as units and objects may be called: lower case, digits and dashes. */
+function projectName(folder: string): string {
+  const name = basename(folder)
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^[^a-z]+|-$/g, "");
+  return name || "services";
+}
+
 /** `.env` is read again by the manager itself; only what this shell alone knows has to go along. */
-function environmentOf(
-  { config, sources }: LoadedConfig,
-  environment: NodeJS.ProcessEnv,
-): Record<string, string> {
+function settingsOf(environment: NodeJS.ProcessEnv): Record<string, string> {
+  const { sources } = loadConfig(environment);
   const names = (Object.entries(variables) as [VariableName, Variable<unknown>][])
     .filter(([name, { internal }]) => sources[name] === "environment" && !internal)
     .map(([name]) => name);
-  return {
-    ...Object.fromEntries(names.map((name) => [name, environment[name] ?? ""])),
-    PUGMARK_HOME: config.PUGMARK_HOME,
-  };
+  return Object.fromEntries(names.map((name) => [name, environment[name] ?? ""]));
 }
 
 /** Without the folders that npm puts before it for the time of a script. */

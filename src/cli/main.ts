@@ -5,6 +5,7 @@ import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { Replicas } from "./apply.ts";
 import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
+import type { ExportTarget } from "./export.ts";
 import { exitCodes, fail } from "./failure.ts";
 import type { LogsOptions } from "./logs.ts";
 import { findPlace, type Place } from "./place.ts";
@@ -332,13 +333,14 @@ function program(): Command {
         "pugmark export systemd > pugmark.service",
         "pugmark export systemd --user -o ~/.config/systemd/user",
         "pugmark export systemd --each -o units",
-        "pugmark export compose -o .",
+        "pugmark export compose -f services.yaml -o .",
         "pugmark export kubernetes -o .",
       ),
     )
     .action(async (target: ExportTarget, options: { user?: boolean; each?: boolean; output?: string }) => {
       const { exportCommand } = await import("./export.ts");
-      process.exitCode = await exportCommand(settings(), target, options, process.env);
+      const chosen = file === undefined ? { ...settings().config, file: null } : place();
+      process.exitCode = await exportCommand(chosen, target, options, process.env);
     });
 
   pugmark

@@ -49,5 +49,5 @@ test("a secret of the shell is named as left out, and its value is nowhere", () 
   assert.match(text, /^Environment=API_PORT=9080$/m);
   assert.match(text, /^# - DEEPSEEK_API_KEY is a secret/m);
   assert.doesNotMatch(text, /s3cret/);
-  assert.equal(left.length, 2);
+  assert.equal(left.filter((line) => line.includes("secret")).length, 2);
 });

@@ -25,10 +25,13 @@ export function managerUnit(
   { scope, command, env, user }: ManagerUnitOptions,
 ): Exported {
   const name = `${project}.service`;
-  const left = secretNames(env).map(
-    (variable) =>
-      `${variable} is a secret of this shell and is not written down; put it where only the manager reads it`,
-  );
+  const left = [
+    "the other variables of this shell: services start from PATH, and what their definitions say",
+    ...secretNames(env).map(
+      (variable) =>
+        `${variable} is a secret of this shell; put it where only the manager reads it, such as .env`,
+    ),
+  ];
   const text = unitFile(head(installation(name, scope), left), {
     Unit: {
       Description: literal(`${project}: process manager and its services`),
