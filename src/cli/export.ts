@@ -56,7 +56,7 @@ async function exportTo(
   environment: NodeJS.ProcessEnv,
 ): Promise<Exported> {
   const { PUGMARK_HOME: home, file } = place;
-  const definitions = await (await whatRuns(place, environment)).load();
+  const { definitions } = await (await whatRuns(place, environment)).load();
   await validateDefinitions(definitions);
   const root = file === null ? projectRoot : dirname(file);
   const around: Surroundings = {
