@@ -50,7 +50,7 @@ export function managerUnit(
       User: scope === "system" ? user : null,
       // Not "always": `pugmark down` and a signal are wishes, and are granted.
       Restart: "on-failure",
-      RestartSec: "100ms",
+      RestartSec: 0, // its start takes long enough to be no tight loop
       // Wrong settings do not get better by trying.
       RestartPreventExitStatus: 2,
       // The manager stops its services in order; whatever is left after it, or after its death, is killed.
