@@ -13,8 +13,10 @@ import {
   isGroupAlive,
   killAll,
   listProcesses,
+  type ProcessEntry,
   signalGroup,
   signalProcess,
+  startTicksOf,
 } from "./processes.ts";
 import type { ResolvedService } from "./resolve-definitions.ts";
 import type { ServiceLog } from "./service-log.ts";
@@ -51,6 +53,7 @@ export class Life {
   readonly #parts: LifeParts;
   readonly #child: ChildProcess;
   readonly #assignment: string;
+  readonly #startTicks: number;
   readonly #output: ChildOutput;
   readonly #killed = new AbortController();
   #ending: Promise<readonly number[]> | null = null;
@@ -70,6 +73,7 @@ export class Life {
     this.definition = parts.definition;
     this.probeContext = { cwd, env, ...(user ? { user } : {}) };
     this.#assignment = `PROCESS_MANAGER_LIFE=${env.PROCESS_MANAGER_LIFE}`;
+    this.#startTicks = startTicksOf(pid);
     const over = new AbortController();
     this.over = over.signal;
     this.died = new Promise((resolve) => {
@@ -160,7 +164,10 @@ export class Life {
   }
 
   async #sweep(): Promise<readonly number[]> {
-    const left = await killAll((entry) => entry.pgid === this.pid || entry.carries(this.#assignment));
+    // What is older than this life is nothing of it: most environments need not be read.
+    const isOurs = (entry: ProcessEntry): boolean =>
+      entry.startTicks >= this.#startTicks && (entry.pgid === this.pid || entry.carries(this.#assignment));
+    const left = await killAll(isOurs);
     this.#parts.guard.forget(this.pid);
     await this.#drain();
     return left;

@@ -10,6 +10,8 @@ export interface ProcessEntry {
   readonly pid: number;
   readonly ppid: number;
   readonly pgid: number;
+  /** Clock ticks from boot to its start; 0 where the platform does not say. */
+  readonly startTicks: number;
   /** Whether `KEY=VALUE` is in the environment it was started with. False where we may not look. */
   readonly carries: (assignment: string) => boolean;
 }
@@ -30,7 +32,8 @@ function listFromProc(): ProcessEntry[] {
     if (!stat || stat.state === "Z" || stat.state === "X") return [];
     const carries = (assignment: string): boolean =>
       `\0${readOr(`/proc/${name}/environ`, "")}\0`.includes(`\0${assignment}\0`);
-    return [{ pid: Number(name), ppid: stat.ppid, pgid: stat.pgid, carries }];
+    const { ppid, pgid } = stat;
+    return [{ pid: Number(name), ppid, pgid, startTicks: Number(stat.startTicks), carries }];
   });
 }
 
@@ -72,8 +75,13 @@ async function listFromPs(): Promise<ProcessEntry[]> {
     const [, pid, ppid, pgid, state, command] = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s(.*)$/.exec(line) ?? [];
     if (!pid || !state || state.startsWith("Z")) return [];
     const carries = (assignment: string): boolean => ` ${command} `.includes(` ${assignment} `);
-    return [{ pid: Number(pid), ppid: Number(ppid), pgid: Number(pgid), carries }];
+    return [{ pid: Number(pid), ppid: Number(ppid), pgid: Number(pgid), startTicks: 0, carries }];
   });
+}
+
+/** Clock ticks from boot to the start of this process; 0 when it is gone, or where the platform does not say. */
+export function startTicksOf(pid: number): number {
+  return process.platform === "linux" ? Number(readStat(pid)?.startTicks ?? 0) : 0;
 }
 
 /** The process and all that descend from it, itself first. */
