@@ -151,6 +151,7 @@ function leftInContainer(
   const left: string[] = [];
   if (listen?.hold)
     left.push("the held socket: it has to listen on PORT itself, and is away while it restarts");
+  if (listen?.relay) left.push("the relay that holds its port: it is away while it restarts");
   const isLoopback = listen !== null && /^(127\.|::1$|localhost$)/.test(listen.host);
   if (isLoopback && image !== "postgres")
     left.push(`that it listens on ${listen.host}: in a container it has to listen on 0.0.0.0 to be reached`);

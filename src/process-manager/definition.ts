@@ -102,6 +102,11 @@ export interface Listen {
   readonly port: number;
   /** The manager binds and keeps the socket and hands it to the process as fd 3, as systemd does. */
   readonly hold?: boolean;
+  /**
+   * For programs that cannot be handed a socket: the manager serves the port and passes each connection on to the
+   * process, which listens on 127.0.0.1 on a port of its own that it finds in `PORT`. Not together with `hold`.
+   */
+  readonly relay?: boolean;
 }
 
 /** Files whose change restarts the service. */

@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import http from "node:http";
 import { test } from "node:test";
+import { ClientLoad } from "./client-load.ts";
 import { defineService, type ServiceDefinition } from "./definition.ts";
 import {
   ask,
-  eventually,
   Fixture,
   isAlive,
   recordOf,
@@ -39,55 +38,9 @@ async function serve(fixture: Fixture, more: Partial<ServiceDefinition> = {}): P
   return { fixture, manager, port };
 }
 
-/** Clients that ask without pause, each request on its own connection, until told to stop. */
-class Load {
-  answers = 0;
-  readonly failures: string[] = [];
-  readonly #clients: Promise<void>[];
-  #isOver = false;
-
-  constructor(port: number, clients: number, path: string) {
-    this.#clients = Array.from({ length: clients }, () => this.#client(port, path));
-  }
-
-  async end(): Promise<void> {
-    this.#isOver = true;
-    await Promise.all(this.#clients);
-  }
-
-  /** Resolves when so many more requests were answered. */
-  async answered(more: number): Promise<void> {
-    const enough = this.answers + more;
-    await eventually(`${more} more answers`, () => assert.ok(this.answers >= enough));
-  }
-
-  async #client(port: number, path: string): Promise<void> {
-    while (!this.#isOver) {
-      await request(port, path).then(
-        () => {
-          this.answers += 1;
-        },
-        (error: NodeJS.ErrnoException) => {
-          this.failures.push(error.code ?? error.message);
-        },
-      );
-    }
-  }
-}
-
-function request(port: number, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    http
-      .get({ host: "127.0.0.1", port, path, agent: false }, (response) => {
-        response.resume().on("end", resolve).on("error", reject);
-      })
-      .on("error", reject);
-  });
-}
-
 test("kill -9 under concurrent clients refuses no connection", async (t) => {
   const { manager, port } = await serve(await Fixture.create(t));
-  const load = new Load(port, 8, "/pid");
+  const load = new ClientLoad(port, 8, "/pid");
   for (let kill = 0; kill < 3; kill += 1) {
     await load.answered(20);
     const { pid } = await untilState(manager, "api", "ready");
@@ -106,7 +59,7 @@ test("kill -9 under concurrent clients refuses no connection", async (t) => {
 
 test("a rolling restart under load fails no request", async (t) => {
   const { manager, port } = await serve(await Fixture.create(t));
-  const load = new Load(port, 8, "/slow");
+  const load = new ClientLoad(port, 8, "/slow");
   for (let restart = 0; restart < 3; restart += 1) {
     await load.answered(10);
     const { pid } = recordOf(manager, "api");
@@ -213,7 +166,7 @@ test("without a notification a held service stops and starts, and clients wait r
   const { manager, port } = await serve(fixture, {
     readiness: { kind: "check", check: async () => assert.equal(await refuses(fixture.lastPort), false) },
   });
-  const load = new Load(port, 4, "/pid");
+  const load = new ClientLoad(port, 4, "/pid");
   await load.answered(10);
   const { pid } = recordOf(manager, "api");
   const after = await manager.restart("api");

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ChildOutput } from "./child-output.ts";
-import type { Readiness, StopPolicy } from "./definition.ts";
+import type { ActiveProbe, Readiness, StopPolicy } from "./definition.ts";
 import type { ProbeContext } from "./exec-probe.ts";
 import type { Guard } from "./guard.ts";
 import { assertRunnable, withListenPid } from "./launch.ts";
@@ -18,7 +18,7 @@ import {
   signalProcess,
   startTicksOf,
 } from "./processes.ts";
-import type { ResolvedService } from "./resolve-definitions.ts";
+import { type ResolvedService, reachable } from "./resolve-definitions.ts";
 import type { ServiceLog } from "./service-log.ts";
 import type { Exit } from "./service-status.ts";
 
@@ -29,6 +29,8 @@ export interface LifeParts {
   readonly baseEnv: Readonly<Record<string, string>>;
   /** The held socket's descriptor, or null. */
   readonly socketFd: number | null;
+  /** Where a relay passes connections on to it: the port on 127.0.0.1 that it is to listen on. */
+  readonly relayedPort: number | null;
   readonly mark: string;
   readonly guard: Guard;
   readonly log: ServiceLog;
@@ -46,6 +48,8 @@ export class Life {
   readonly died: Promise<Exit>;
   /** Resolves when the process has said that it is ready, in the way that its readiness expects. */
   readonly announced: Promise<void>;
+  /** The port on 127.0.0.1 that is its own, behind a relay. */
+  readonly relayedPort: number | null;
   /** For the programs of its probes. */
   readonly probeContext: ProbeContext;
   /** Why the manager killed it, for the reason that people read. */
@@ -71,6 +75,7 @@ export class Life {
     this.#output = output;
     this.pid = pid;
     this.definition = parts.definition;
+    this.relayedPort = parts.relayedPort;
     this.probeContext = { cwd, env, ...(user ? { user } : {}) };
     this.#assignment = `PROCESS_MANAGER_LIFE=${env.PROCESS_MANAGER_LIFE}`;
     this.#startTicks = startTicksOf(pid);
@@ -118,6 +123,23 @@ export class Life {
     child.on("error", () => undefined); // a signal that could not be sent; the process list decides
     parts.guard.watch(child.pid, stop.signal);
     return new Life(parts, child, output, child.pid, env);
+  }
+
+  /** A probe of the service's own address asks this process, and not another behind the same relay. */
+  ownProbe(probe: ActiveProbe): ActiveProbe {
+    const { listen } = this.definition;
+    const port = this.relayedPort;
+    if (port === null || !listen) return probe;
+    const own = new Set([reachable(listen.host), "127.0.0.1", "localhost"]);
+    if (probe.kind === "tcp")
+      return probe.port === listen.port && own.has(probe.host ?? "127.0.0.1")
+        ? { ...probe, host: "127.0.0.1", port }
+        : probe;
+    if (probe.kind !== "http") return probe;
+    const url = new URL(probe.url);
+    if (url.port !== String(listen.port) || !own.has(url.hostname.replace(/^\[|\]$/g, ""))) return probe;
+    url.host = `127.0.0.1:${port}`;
+    return { ...probe, url: url.href };
   }
 
   /**
@@ -183,10 +205,17 @@ export class Life {
 }
 
 /** Everything that the process finds in its environment. */
-function environmentOf({ baseEnv, definition, socketFd, mark }: LifeParts): Record<string, string> {
+function environmentOf({
+  baseEnv,
+  definition,
+  socketFd,
+  relayedPort,
+  mark,
+}: LifeParts): Record<string, string> {
   return {
     ...baseEnv,
     ...definition.env,
+    ...(relayedPort === null ? {} : { PORT: String(relayedPort) }),
     ...descriptorEnv(definition.name, socketFd !== null, definition.readiness),
     PROCESS_MANAGER_MARK: mark,
     PROCESS_MANAGER_SERVICE: definition.name,

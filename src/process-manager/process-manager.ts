@@ -318,6 +318,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       mark,
       guard: this.#guard,
       log,
+      complain: (text) => this.#note(`${name}: ${text}`),
       runs: this.#runs,
       dependencyNews: (since) => this.#dependencyNews(name, since),
       untilDependenciesMet: async (signal) => await this.#untilDependenciesMet(name, status, signal),

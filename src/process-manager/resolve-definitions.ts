@@ -102,7 +102,9 @@ function resolveService(
 ): ResolvedService {
   const { kind = "service", description = null, startTimeoutMs = 60_000, watch, replicas } = definition;
   const listen = definition.listen ? ownListen(definition.listen, index) : null;
-  const { user, portHint, readiness, liveness, prepare, afterReady } = definition;
+  const { user, portHint, liveness, prepare, afterReady } = definition;
+  // A relay must not pass connections on before somebody listens.
+  const readiness = definition.readiness ?? (listen?.relay ? { kind: "tcp" } : undefined);
   return {
     kind,
     name,
@@ -148,27 +150,28 @@ export function argumentVector(command: CommandLine): readonly [string, ...strin
   return process.platform === "win32" ? ["cmd.exe", "/d", "/s", "/c", command] : ["/bin/sh", "-c", command];
 }
 
-function ownListen({ host = "127.0.0.1", port, hold = false }: Listen, index: number): Required<Listen> {
-  return { host, port: port + index, hold };
+function ownListen(listen: Listen, index: number): Required<Listen> {
+  const { host = "127.0.0.1", port, hold = false, relay = false } = listen;
+  return { host, port: port + index, hold, relay };
 }
 
-function ownReadiness(readiness: Readiness, listen: ResolvedService["listen"]): Readiness {
-  if (!isAnnouncement(readiness)) return ownProbe(readiness, listen);
-  return readiness.watch ? { ...readiness, watch: ownProbe(readiness.watch, listen) } : readiness;
+function ownReadiness(readiness: Readiness, address: TcpAddress | null): Readiness {
+  if (!isAnnouncement(readiness)) return ownProbe(readiness, address);
+  return readiness.watch ? { ...readiness, watch: ownProbe(readiness.watch, address) } : readiness;
 }
 
 /** A probe of "the service's own address" with that address in it. */
-function ownProbe(probe: ActiveProbe, listen: ResolvedService["listen"]): ActiveProbe {
-  if (!listen) return probe;
-  const host = reachable(listen.host);
-  if (probe.kind === "tcp") return { host, port: listen.port, ...probe };
+function ownProbe(probe: ActiveProbe, address: TcpAddress | null): ActiveProbe {
+  if (!address) return probe;
+  const host = reachable(address.host);
+  if (probe.kind === "tcp") return { host, port: address.port, ...probe };
   if (probe.kind !== "http" || !probe.url.startsWith("/")) return probe;
   const authority = host.includes(":") ? `[${host}]` : host;
-  return { ...probe, url: `http://${authority}:${listen.port}${probe.url}` };
+  return { ...probe, url: `http://${authority}:${address.port}${probe.url}` };
 }
 
 /** A server on every address is asked on loopback. */
-function reachable(host: string): string {
+export function reachable(host: string): string {
   if (host === "0.0.0.0") return "127.0.0.1";
   return host === "::" ? "::1" : host;
 }

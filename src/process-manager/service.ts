@@ -5,6 +5,7 @@ import { describeExit, Life } from "./life.ts";
 import { assertPortFree, canHoldSockets, ListeningSocket } from "./listening-socket.ts";
 import { untilPasses, watchProbe } from "./probe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
+import type { Relay } from "./relay.ts";
 import type { ResolvedService } from "./resolve-definitions.ts";
 import { decideRestart, noRestarts, type RestartHistory } from "./restart-decision.ts";
 import type { RunRecords } from "./run-record.ts";
@@ -23,6 +24,8 @@ export interface ServiceParts {
   readonly mark: string;
   readonly guard: Guard;
   readonly log: ServiceLog;
+  /** Tells what is no change of its state. */
+  readonly complain: (text: string) => void;
   readonly runs: RunRecords;
   /** What happened to its dependencies since then (ISO), in words. */
   readonly dependencyNews: (since: string) => readonly string[];
@@ -58,6 +61,7 @@ export class Service {
   #watch: AbortController | null = null;
   #pause: AbortController | null = null;
   #socket: ListeningSocket | null = null;
+  #relay: Relay | null = null;
   #keepsSocket = false;
   #rolling: Promise<void> | null = null;
   #history: RestartHistory = noRestarts;
@@ -113,8 +117,8 @@ export class Service {
   }
 
   /**
-   * Replaces the process. Where the socket is held and the process says itself that it is ready, the new one is
-   * ready before the old one is asked to stop; throws `restart-failed` when it does not get there, and the
+   * Replaces the process. Where the socket is held and the process says itself that it is ready, and behind a relay,
+   * the new one is ready before the old one is asked to stop; throws `restart-failed` when it does not get there, and the
    * old one goes on. Otherwise stops and starts, and does not wait until it is ready.
    */
   async restart(why: string | null = null): Promise<void> {
@@ -130,7 +134,8 @@ export class Service {
   }
 
   #canRoll(): boolean {
-    return this.#isUp() && this.#socket !== null && isAnnouncement(this.#definition.readiness);
+    const isTold = this.#socket !== null && isAnnouncement(this.#definition.readiness);
+    return this.#isUp() && (isTold || this.#relay !== null);
   }
 
   #isUp(): boolean {
@@ -186,7 +191,15 @@ export class Service {
       ...this.#oneMoreRestart(reason),
     });
     this.#remember(next).catch(() => undefined);
+    await this.#untilDrained(old, stopAsked);
     await this.#endLife(old);
+  }
+
+  /** Behind a relay, those that the old process still serves have its stop timeout to finish, and it another. */
+  async #untilDrained(old: Life, stopAsked: AbortSignal): Promise<void> {
+    const late = AbortSignal.timeout(this.#definition.stop.timeoutMs);
+    const end = AbortSignal.any([stopAsked, old.over, late]);
+    if (old.relayedPort !== null) await this.#relay?.drained(old.relayedPort, end);
   }
 
   /** Resolves when the status has changed after the signal: the record then shows what came of it. */
@@ -361,16 +374,22 @@ export class Service {
 
   async #takePort(): Promise<void> {
     const { listen, portHint } = this.#definition;
-    if (!listen || this.#socket) return;
-    if (listen.hold && canHoldSockets) this.#socket = await ListeningSocket.bind(listen, portHint);
+    if (!listen || this.#socket || this.#relay) return;
+    if (listen.relay) {
+      const { Relay } = await import("./relay.ts"); // most need none
+      this.#relay = await Relay.listen(listen, portHint, this.#parts.complain);
+    } else if (listen.hold && canHoldSockets) this.#socket = await ListeningSocket.bind(listen, portHint);
     else await assertPortFree(listen, portHint);
   }
 
   async #spawn(): Promise<Life> {
     const { baseEnv, mark, guard, log } = this.#parts;
     const socketFd = this.#socket?.fd ?? null;
-    const life = await Life.spawn({ definition: this.#definition, baseEnv, socketFd, mark, guard, log });
+    const relayedPort = this.#relay && (await this.#relay.freePort());
+    const definition = this.#definition;
+    const life = await Life.spawn({ definition, baseEnv, socketFd, relayedPort, mark, guard, log });
     this.#lives.add(life);
+    if (relayedPort) life.over.addEventListener("abort", () => this.#relay?.cut(relayedPort), { once: true });
     return life;
   }
 
@@ -385,7 +404,7 @@ export class Service {
     try {
       if (isAnnouncement(readiness)) await orAbort(life.announced, attempt);
       else if (readiness)
-        await untilPasses(readiness, life.probeContext, attempt, (reason) => {
+        await untilPasses(life.ownProbe(readiness), life.probeContext, attempt, (reason) => {
           lastAnswer = `: ${reason}`;
         });
       clearTimeout(timer); // migrations may take longer than any start should
@@ -401,6 +420,7 @@ export class Service {
   #adopt(life: Life, stopAsked: AbortSignal): void {
     this.#watch?.abort();
     this.#life = life;
+    this.#relay?.passTo(life.relayedPort);
     this.#watch = new AbortController();
     const signal = AbortSignal.any([stopAsked, life.over, this.#watch.signal]);
     const { status } = this.#parts;
@@ -409,14 +429,14 @@ export class Service {
     if (watched) {
       const onGood = (): boolean => status.move("probe-passed", "is ready again");
       const onBad = (reason: string): boolean => status.move("probe-failed", `is not ready: ${reason}`);
-      void watchProbe(watched, life.probeContext, true, { onGood, onBad }, signal);
+      void watchProbe(life.ownProbe(watched), life.probeContext, true, { onGood, onBad }, signal);
     }
     if (liveness) {
       const onBad = (reason: string): void => this.#replaceHung(life, reason);
       const begin = delay(liveness.initialDelayMs ?? 0, undefined, { signal });
       const watcher = { onGood: () => undefined, onBad };
       void begin.then(
-        () => watchProbe(liveness, life.probeContext, true, watcher, signal),
+        () => watchProbe(life.ownProbe(liveness), life.probeContext, true, watcher, signal),
         () => undefined,
       );
     }
@@ -469,6 +489,7 @@ export class Service {
   async #release(): Promise<void> {
     this.#watch?.abort();
     this.#life = null;
+    this.#relay?.passTo(null);
     await this.#rolling?.catch(() => undefined);
     await Promise.all([...this.#lives].map((life) => this.#endLife(life)));
     if (!this.#keepsSocket) this.#closeSocket();
@@ -477,6 +498,8 @@ export class Service {
   #closeSocket(): void {
     this.#socket?.close();
     this.#socket = null;
+    this.#relay?.close();
+    this.#relay = null;
   }
 }
 

@@ -64,7 +64,18 @@ function badFields(definition: ServiceDefinition): string[] {
   if (!(Number.isInteger(replicas) && replicas >= 0 && replicas <= 1_000))
     problems.push(`${name} has ${replicas} replicas; from 0 to 1000 are possible`);
   if (!(memoryMaxMiB > 0)) problems.push(`${name} has memoryMaxMiB ${memoryMaxMiB}`);
-  return [...problems, ...badTask(definition), ...badProbes(definition)];
+  return [...problems, ...badRelay(definition), ...badTask(definition), ...badProbes(definition)];
+}
+
+function badRelay({ name, kind, listen, env }: ServiceDefinition): string[] {
+  if (!listen?.relay) return [];
+  return [
+    ...(listen.hold ? [`${name} has both hold and relay; a program is handed a socket or relayed to`] : []),
+    ...(kind === "task" ? [`${name} is a task, which nothing can be relayed to`] : []),
+    ...(env?.PORT !== undefined
+      ? [`${name} is relayed to on the port that it finds in PORT, which its env may not set`]
+      : []),
+  ];
 }
 
 function badTask({ name, kind, schedule, readiness, liveness }: ServiceDefinition): string[] {

@@ -58,7 +58,7 @@ const full = {
       env: { "with.dot": "" },
       envFiles: ["a"],
       user: { uid: 0, gid: 0 },
-      listen: { host: "::", port: 8080, hold: true },
+      listen: { host: "::", port: 8080, hold: true, relay: false },
       portHint: "WEB_PORT",
       replicas: 2,
       dependsOn: { db: "ready", seed: "completed" },
