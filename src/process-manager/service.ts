@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { isAnnouncement } from "./definition.ts";
 import type { Guard } from "./guard.ts";
 import { describeExit, Life } from "./life.ts";
@@ -62,6 +63,7 @@ export class Service {
   #pause: AbortController | null = null;
   #socket: ListeningSocket | null = null;
   #relay: Relay | null = null;
+  #heldFor: ResolvedService["listen"] = null;
   #keepsSocket = false;
   #rolling: Promise<void> | null = null;
   #history: RestartHistory = noRestarts;
@@ -374,7 +376,10 @@ export class Service {
 
   async #takePort(): Promise<void> {
     const { listen, portHint } = this.#definition;
+    // A restart that overlapped a change of the port kept the socket of the one before.
+    if (!isDeepStrictEqual(this.#heldFor, listen)) this.#closeSocket();
     if (!listen || this.#socket || this.#relay) return;
+    this.#heldFor = listen;
     if (listen.relay) {
       const { Relay } = await import("./relay.ts"); // most need none
       this.#relay = await Relay.listen(listen, portHint, this.#parts.complain);
