@@ -16,7 +16,15 @@ const printed = { stdout: 0, stderr: 0 };
 const print = (stream, end = "\\n") => {
   const number = ++printed[stream];
   // Straight to the descriptor: when this returns, the line is in the pipe, whatever happens to us next.
-  fs.writeSync(stream === "stdout" ? 1 : 2, \`\${life} \${stream} \${number} \${"x".repeat(number % 61)}\${end}\`);
+  const line = \`\${life} \${stream} \${number} \${"x".repeat(number % 61)}\${end}\`;
+  for (let isWritten = false; !isWritten; ) {
+    try {
+      fs.writeSync(stream === "stdout" ? 1 : 2, line);
+      isWritten = true;
+    } catch (error) {
+      if (error.code !== "EAGAIN") throw error; // the pipe is full, and nothing of the line is in it
+    }
+  }
 };
 const flood = (lines) => {
   for (let line = 0; line < lines; line += 1) print(line % 3 === 0 ? "stderr" : "stdout");
