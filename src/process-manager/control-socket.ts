@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { closeSync, constants, openSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ProcessManagerError } from "./process-manager-error.ts";
@@ -9,6 +8,7 @@ const pathBytesMax = 100;
 /** The path of a home's control socket; a named pipe on Windows. */
 export function controlSocketPath(home: string): string {
   if (process.platform !== "win32") return join(resolve(home), "control.sock");
+  const { createHash } = process.getBuiltinModule("node:crypto");
   const id = createHash("sha256").update(resolve(home).toLowerCase()).digest("hex").slice(0, 16);
   return `\\\\.\\pipe\\process-manager-${id}`;
 }

@@ -1,8 +1,8 @@
-import { randomBytes } from "node:crypto";
 import { link, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf, ProcessManagerError, systemCodeOf } from "./process-manager-error.ts";
 import { processIdentity } from "./processes.ts";
+import { randomId } from "./random-id.ts";
 
 /** Who holds a home: the content of `manager.json`. */
 export interface Holder {
@@ -42,7 +42,7 @@ export class HomeLock {
     const holder: Holder = {
       pid: process.pid,
       startTime: await processIdentity(process.pid),
-      mark: randomBytes(16).toString("hex"),
+      mark: randomId(16),
       since: new Date().toISOString(),
       command,
     };

@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
@@ -18,6 +17,7 @@ import {
   signalProcess,
   startTicksOf,
 } from "./processes.ts";
+import { randomId } from "./random-id.ts";
 import { type ResolvedService, reachable } from "./resolve-definitions.ts";
 import type { ServiceLog } from "./service-log.ts";
 import type { Exit } from "./service-status.ts";
@@ -117,7 +117,7 @@ export class Life {
     });
     if (child.pid === undefined) {
       const [error] = await once(child, "error");
-      await output.discard();
+      output.discard();
       throw error;
     }
     child.on("error", () => undefined); // a signal that could not be sent; the process list decides
@@ -219,7 +219,7 @@ function environmentOf({
     ...descriptorEnv(definition.name, socketFd !== null, definition.readiness),
     PROCESS_MANAGER_MARK: mark,
     PROCESS_MANAGER_SERVICE: definition.name,
-    PROCESS_MANAGER_LIFE: randomBytes(12).toString("hex"),
+    PROCESS_MANAGER_LIFE: randomId(12),
   };
 }
 

@@ -1,8 +1,6 @@
-import dns from "node:dns/promises";
 import { once } from "node:events";
 import net from "node:net";
 import { getSystemErrorName } from "node:util";
-import { describeConflict, findPortOwner } from "./port-owner.ts";
 import { ProcessManagerError, systemCodeOf } from "./process-manager-error.ts";
 import type { TcpAddress } from "./resolve-definitions.ts";
 
@@ -45,7 +43,7 @@ export class ListeningSocket {
   /** Binds. Throws `port-taken`, naming who has the port. */
   static async bind(listen: TcpAddress, portHint?: string): Promise<ListeningSocket> {
     await assertPortFree(listen, portHint);
-    const { address, family } = await dns.lookup(listen.host);
+    const { address, family } = await addressOf(listen.host);
     const handle = createServerHandle?.(address, listen.port, family === 6 ? 6 : 4, undefined, 0) ?? 0;
     if (typeof handle === "number") throw unbindable(listen, getSystemErrorName(handle));
     const bound: { port?: number } = {};
@@ -69,6 +67,14 @@ export class ListeningSocket {
   }
 }
 
+/** The address that the host is or has. Names are the exception, and so is what looks them up. */
+async function addressOf(host: string): Promise<{ readonly address: string; readonly family: number }> {
+  const family = net.isIP(host);
+  if (family !== 0) return { address: host, family };
+  const dns = await import("node:dns/promises");
+  return await dns.lookup(host);
+}
+
 /** Resolves when the port can be listened on; throws `port-taken`, naming who has it. */
 export async function assertPortFree(listen: TcpAddress, portHint?: string): Promise<void> {
   // Only trying tells: a look-up does not see the listeners of other users.
@@ -88,6 +94,7 @@ export async function assertPortFree(listen: TcpAddress, portHint?: string): Pro
 }
 
 async function portTaken(listen: TcpAddress, portHint?: string): Promise<ProcessManagerError> {
+  const { describeConflict, findPortOwner } = await import("./port-owner.ts");
   const owner = await findPortOwner(listen.port);
   return new ProcessManagerError("port-taken", describeConflict(listen, owner, portHint));
 }

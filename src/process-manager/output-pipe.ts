@@ -1,13 +1,8 @@
-import { execFile } from "node:child_process";
-import { close, constants, fchmod, open } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, constants, fchmodSync, openSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
-
-const run = promisify(execFile);
-const openFile = promisify(open);
-const closeFile = promisify(close);
-const changeMode = promisify(fchmod);
 
 /** A pipe of the kernel's: what is written to one descriptor is read from the other. Whoever takes it closes both. */
 export interface OutputPipe {
@@ -45,7 +40,7 @@ export class PipePool {
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#filling;
-    await Promise.all(this.#pipes.splice(0).map(closePipe));
+    for (const pipe of this.#pipes.splice(0)) closePipe(pipe);
   }
 
   #fill(): Promise<void> {
@@ -65,8 +60,9 @@ export class PipePool {
 }
 
 /** Closes both ends. */
-export async function closePipe({ readFd, writeFd }: OutputPipe): Promise<void> {
-  await Promise.all([closeFile(readFd), closeFile(writeFd)]);
+export function closePipe({ readFd, writeFd }: OutputPipe): void {
+  closeSync(readFd);
+  closeSync(writeFd);
 }
 
 /** Node cannot make pipes, only open them: each has a name for as long as that takes. */
@@ -76,27 +72,30 @@ async function makePipes(folder: string, count: number): Promise<OutputPipe[]> {
     await rm(folder, { recursive: true, force: true }); // of a manager that was killed just here
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const paths = Array.from({ length: count }, (_, index) => join(folder, String(index)));
-    await run("mkfifo", ["-m", "600", ...paths]);
-    for (const path of paths) pipes.push(await openPipe(path));
+    const mkfifo = spawn("mkfifo", ["-m", "600", ...paths], { stdio: "ignore" });
+    const [code] = await once(mkfifo, "exit");
+    if (code !== 0) throw new Error(`mkfifo exited with code ${code}`);
+    // What has no file behind it is opened at once; a trip to the thread pool for each would hold up the first start.
+    for (const path of paths) pipes.push(openPipe(path));
     return pipes;
   } catch (error) {
-    await Promise.all(pipes.map(closePipe));
+    for (const pipe of pipes) closePipe(pipe);
     throw error;
   } finally {
     await rm(folder, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
-async function openPipe(path: string): Promise<OutputPipe> {
+function openPipe(path: string): OutputPipe {
   // The reading end first, and without waiting for a writer: the writing end then need not wait for a reader.
-  const readFd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const readFd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    const writeFd = await openFile(path, constants.O_WRONLY);
+    const writeFd = openSync(path, constants.O_WRONLY);
     // A child that runs as another user may open its own /dev/stdout; nobody else finds a pipe without a name.
-    await changeMode(writeFd, 0o622);
+    fchmodSync(writeFd, 0o622);
     return { readFd, writeFd };
   } catch (error) {
-    await closeFile(readFd);
+    closeSync(readFd);
     throw error;
   }
 }

@@ -1,6 +1,6 @@
-import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { randomId } from "./random-id.ts";
 import type { ResolvedService } from "./resolve-definitions.ts";
 
 /** What a process was started with, as far as it can explain that the next one fails. Values of variables are hashed. */
@@ -34,7 +34,7 @@ export class RunRecords {
 
   /** The service got ready, or its task done, with this environment. */
   async keep(definition: ResolvedService, env: Readonly<Record<string, string>>): Promise<void> {
-    const record = await recordOf(definition, env, randomBytes(8).toString("hex"));
+    const record = await recordOf(definition, env, randomId(8));
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const path = this.#path(definition.name);
     await writeFile(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
@@ -96,6 +96,7 @@ async function filesOf(command: readonly string[], cwd: string): Promise<Record<
 }
 
 function hash(value: string | undefined, salt: string): string {
+  const { createHash } = process.getBuiltinModule("node:crypto");
   return createHash("sha256").update(`${salt}${value}`).digest("base64url").slice(0, 16);
 }
 
