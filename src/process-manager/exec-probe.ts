@@ -29,6 +29,7 @@ export async function askExec(
     windowsHide: true,
     stdio: ["ignore", "pipe", "pipe"],
   });
+  const exited = once(child, "exit"); // first of all: where there are no descriptors left, there are no streams either
   const kill = (): void => {
     if (child.pid !== undefined && child.exitCode === null) signalGroup(child.pid, "SIGKILL");
   };
@@ -37,17 +38,17 @@ export async function askExec(
   const keep = (text: string): void => {
     output = (output + text).slice(-outputCharactersMax);
   };
-  child.stdout.setEncoding("utf8").on("data", keep);
-  child.stderr.setEncoding("utf8").on("data", keep);
   try {
-    const [code, killedBy] = await once(child, "exit");
+    child.stdout?.setEncoding("utf8").on("data", keep);
+    child.stderr?.setEncoding("utf8").on("data", keep);
+    const [code, killedBy] = await exited;
     if (code === 0) return;
     const lastLine = output.trimEnd().split("\n").at(-1);
     const end = killedBy ? `was killed by ${killedBy}` : `exited with code ${code}`;
     throw new Error(`the probe ${end}${lastLine ? `: ${lastLine}` : ""}`);
   } finally {
     signal.removeEventListener("abort", kill);
-    child.stdout.destroy(); // what it started may hold the pipes; nobody waits for that
-    child.stderr.destroy();
+    child.stdout?.destroy(); // what it started may hold the pipes; nobody waits for that
+    child.stderr?.destroy();
   }
 }

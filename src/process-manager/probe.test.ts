@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import http from "node:http";
 import net, { type AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
 import { askProbe, untilPasses } from "./probe.ts";
 
+const run = promisify(execFile);
 const signal = new AbortController().signal;
 const context = { cwd: "/", env: { PATH: "/usr/bin:/bin" } };
 
@@ -64,4 +67,31 @@ test("as many passes in a row are needed as the threshold says", async () => {
   );
   assert.equal(asked, 4);
   assert.deepEqual(failures, ["not yet"]);
+});
+
+test("a server that answers with another protocol fails the probe in its time", async (t) => {
+  const port = await listen(
+    t,
+    net.createServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    }),
+  );
+  const probe = { kind: "http", url: `http://127.0.0.1:${port}/`, timeoutMs: 50 } as const;
+  await assert.rejects(askProbe(probe, context, signal), /no answer within 50 ms/);
+});
+
+test("a probe's program that cannot be run for want of descriptors fails the probe and nothing else", async () => {
+  const script = `
+    const { openSync, closeSync } = await import("node:fs");
+    const { askExec } = await import(${JSON.stringify(import.meta.resolve("./exec-probe.ts"))});
+    const held = [];
+    try { for (;;) held.push(openSync("/dev/null")); } catch {}
+    const failure = await askExec(["true"], ${JSON.stringify(context)}, new AbortController().signal).catch((error) => error);
+    for (const fd of held) closeSync(fd);
+    console.log(failure.message);
+  `;
+  const node = [process.execPath, "--input-type=module", "-e", script];
+  const { stdout } = await run("/bin/sh", ["-c", 'ulimit -n 64; exec "$@"', "sh", ...node]);
+  assert.equal(stdout, "spawn true EMFILE\n");
 });

@@ -17,15 +17,19 @@ export async function askProbe(
   const deadline = AbortSignal.timeout(timeoutMs);
   const either = AbortSignal.any([signal, deadline]);
   try {
-    if (probe.kind === "http") await askHttp(probe, either);
-    else if (probe.kind === "tcp") await askTcp(probe.host ?? "127.0.0.1", probe.port ?? 0, either);
-    else if (probe.kind === "exec") await askExec(probe.command, context, either);
-    else await heeding(either, probe.check(either));
+    await heeding(either, ask(probe, context, either));
   } catch (error) {
     signal.throwIfAborted();
     if (deadline.aborted) throw new Error(`no answer within ${timeoutMs} ms`, { cause: error });
     throw error;
   }
+}
+
+async function ask(probe: ActiveProbe, context: ProbeContext, signal: AbortSignal): Promise<void> {
+  if (probe.kind === "http") await askHttp(probe, signal);
+  else if (probe.kind === "tcp") await askTcp(probe.host ?? "127.0.0.1", probe.port ?? 0, signal);
+  else if (probe.kind === "exec") await askExec(probe.command, context, signal);
+  else await probe.check(signal);
 }
 
 /** Polls until the probe has passed as often as it must; 20 ms apart at first, growing to its period. */
@@ -143,10 +147,11 @@ function askTcp(host: string, port: number, signal: AbortSignal): Promise<void> 
   });
 }
 
-/** A check that does not heed its signal must not hold us up. */
+/** What does not heed its signal must not hold us up: a check, or a request that was answered with another protocol. */
 async function heeding(signal: AbortSignal, work: Promise<void>): Promise<void> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const abort = (): void => reject(signal.reason);
+  if (signal.aborted) abort();
   signal.addEventListener("abort", abort, { once: true });
   try {
     await Promise.race([work, aborted]);
