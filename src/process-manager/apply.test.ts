@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { type Definition, defineService } from "./definition.ts";
+import { type Definition, defineService, type ServiceDefinition } from "./definition.ts";
 import {
   ask,
   collectEvents,
@@ -191,6 +191,32 @@ test("a new liveness probe counts at once, for the process that runs", async (t)
   assert.deepEqual(actions(await manager.apply()), ["web update: liveness changed"]);
   const { reason } = await untilRecord(manager, "web", (record) => record.pid !== pid);
   assert.match(reason, /does not answer \(answered 503: the store is away\)/);
+});
+
+test("a service that is unhealthy when another liveness is applied is ready as soon as it is well", async (t) => {
+  let answer: "good" | "bad" | "none" = "good";
+  const asked = Promise.withResolvers<void>();
+  const check = async (): Promise<void> => {
+    if (answer === "bad") throw new Error("is away");
+    if (answer === "good") return;
+    asked.resolve();
+    await new Promise(() => undefined);
+  };
+  const web = (periodMs: number): ServiceDefinition => ({
+    name: "web",
+    command: forever,
+    readiness: { kind: "check", check, periodMs: 10, timeoutMs: 60_000 },
+    liveness: { kind: "exec", command: ["true"], periodMs },
+  });
+  const { manager, written } = await open(t, () => [web(1000)]);
+  answer = "bad";
+  await untilState(manager, "web", "unhealthy");
+  answer = "none"; // so that it is the new watch that finds it well
+  await asked.promise;
+  answer = "good";
+  written.definitions = [web(2000)];
+  await manager.apply();
+  assert.equal((await untilState(manager, "web", "ready")).restarts, 0);
 });
 
 test("a watched file that changes restarts its service once, whatever is ignored does not", async (t) => {

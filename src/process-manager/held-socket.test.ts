@@ -13,6 +13,7 @@ import {
   untilState,
 } from "./fixture.ts";
 import type { ProcessManager } from "./process-manager.ts";
+import type { ServiceRecord } from "./service-status.ts";
 
 interface Held {
   readonly fixture: Fixture;
@@ -131,6 +132,52 @@ test("a process killed while its replacement starts is started again all the sam
   assert.equal(record.state, "ready");
   assert.equal(await ask(port, "/pid"), String(record.pid));
   assert.deepEqual(await fixture.pids(), [record.pid]);
+});
+
+test("a new process that dies while the old one still ends is replaced at once", async (t) => {
+  const fixture = await Fixture.create(t);
+  const flag = JSON.stringify(`${fixture.folder}/first`);
+  const script = await fixture.script(
+    "server2.cjs",
+    `${serverScript}
+    if (!require("node:fs").existsSync(${flag})) process.removeAllListeners("SIGTERM").on("SIGTERM", () => server.close());
+    require("node:fs").writeFileSync(${flag}, "");
+    setInterval(() => undefined, 1000);`,
+  );
+  const command = [process.execPath, script] as const;
+  const { manager, port } = await serve(fixture, { command, stop: { timeoutMs: 60_000 } });
+  const { pid: old } = recordOf(manager, "api");
+  assert.ok(old);
+  const restarted = manager.restart("api");
+  const { pid: next } = await untilRecord(manager, "api", ({ pid }) => pid !== old);
+  assert.ok(next);
+  process.kill(next, "SIGKILL");
+  const isThird = ({ state, pid }: ServiceRecord): boolean => state === "ready" && pid !== next;
+  const third = await untilRecord(manager, "api", isThird);
+  assert.equal(await ask(port, "/pid"), String(third.pid));
+  assert.equal(await isAlive(old), true);
+  process.kill(old, "SIGKILL");
+  await restarted;
+});
+
+test("a restart that is asked for during another one brings a process that began after it", async (t) => {
+  const reached = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  let calls = 0;
+  const { manager } = await serve(await Fixture.create(t), {
+    afterReady: async () => {
+      calls += 1;
+      if (calls !== 2) return;
+      reached.resolve();
+      await goOn.promise;
+    },
+  });
+  const first = manager.restart("api");
+  await reached.promise;
+  const later = [manager.restart("api"), manager.restart("api")];
+  goOn.resolve();
+  await Promise.all([first, ...later]);
+  assert.equal(recordOf(manager, "api").restarts, 2);
 });
 
 test("a stop during a rolling restart leaves neither process", async (t) => {

@@ -24,7 +24,7 @@ export type RestartDecision =
 /**
  * Whether and when to start again: at once the first time, then exponential backoff with full jitter;
  * given up when there were more than `intensity` restarts within `periodMs` (OTP's rule).
- * Times in epoch milliseconds; `random` is in [0, 1).
+ * Times in milliseconds of a clock that nobody sets; `random` is in [0, 1).
  */
 export function decideRestart(
   policy: RestartPolicy,

@@ -66,6 +66,7 @@ export class Service {
   #heldFor: ResolvedService["listen"] = null;
   #keepsSocket = false;
   #rolling: Promise<void> | null = null;
+  #nextRoll: Promise<void> | null = null;
   #history: RestartHistory = noRestarts;
   #readyAt = 0;
 
@@ -82,7 +83,8 @@ export class Service {
   /** From now on this definition counts: its probes and policies at once, the rest with the next process. */
   redefine(definition: ResolvedService): void {
     this.#definition = definition;
-    if (this.#life && this.#run && this.#isUp()) this.#adopt(this.#life, this.#run.stop.signal);
+    if (this.#life && this.#run && this.#isUp())
+      this.#adopt(this.#life, this.#run.stop.signal, this.#parts.status.state === "ready");
   }
 
   /** Sees to it that the service runs, or will as soon as it can; clears a failure. Does not wait for it. */
@@ -125,14 +127,23 @@ export class Service {
    */
   async restart(why: string | null = null): Promise<void> {
     const old = this.#life;
-    if (this.#rolling) return await this.#rolling;
+    if (this.#rolling) return await this.#rollAgain(this.#rolling, why);
     if (!old || !this.#run || !this.#canRoll()) return await this.#stopAndStart(why);
-    this.#rolling = this.#roll(old, this.#run.stop.signal, why);
-    try {
-      await this.#rolling;
-    } finally {
+    this.#rolling = this.#roll(old, this.#run.stop.signal, why).finally(() => {
       this.#rolling = null;
-    }
+    });
+    await this.#rolling;
+  }
+
+  /** What this restart is for may have come after the new process began: one more, for all who ask meanwhile. */
+  #rollAgain(rolling: Promise<void>, why: string | null): Promise<void> {
+    this.#nextRoll ??= rolling
+      .catch(() => undefined)
+      .then(async () => {
+        this.#nextRoll = null;
+        if (this.#isWanted) await this.restart(why);
+      });
+    return this.#nextRoll;
   }
 
   #canRoll(): boolean {
@@ -242,7 +253,7 @@ export class Service {
       return false;
     }
     const { restart } = this.#definition;
-    const decision = decideRestart(restart, this.#history, ending, Date.now(), Math.random());
+    const decision = decideRestart(restart, this.#history, ending, performance.now(), Math.random());
     if (decision.kind === "retry") {
       this.#history = decision.history;
       await this.#waitToRetry(ending.reason, decision.delayMs, signal);
@@ -422,7 +433,7 @@ export class Service {
   }
 
   /** From now on this is the process that counts; its probes are asked, those of the one before no more. */
-  #adopt(life: Life, stopAsked: AbortSignal): void {
+  #adopt(life: Life, stopAsked: AbortSignal, isGood = true): void {
     this.#watch?.abort();
     this.#life = life;
     this.#relay?.passTo(life.relayedPort);
@@ -434,7 +445,7 @@ export class Service {
     if (watched) {
       const onGood = (): boolean => status.move("probe-passed", "is ready again");
       const onBad = (reason: string): boolean => status.move("probe-failed", `is not ready: ${reason}`);
-      void watchProbe(life.ownProbe(watched), life.probeContext, true, { onGood, onBad }, signal);
+      void watchProbe(life.ownProbe(watched), life.probeContext, isGood, { onGood, onBad }, signal);
     }
     if (liveness) {
       const onBad = (reason: string): void => this.#replaceHung(life, reason);
@@ -458,9 +469,12 @@ export class Service {
   async #untilDeath(signal: AbortSignal): Promise<Ending> {
     for (;;) {
       const life = this.#life;
-      if (!life) throw new Error("no process to wait for");
-      const exit = await orAbort(life.died, signal);
-      if (this.#life !== life) continue; // replaced: the new one is waited for
+      const watch = this.#watch;
+      if (!life || !watch) throw new Error("no process to wait for");
+      // The old one may take long to end; the death of the new one must be seen meanwhile.
+      const exit = await orAbort(life.died, AbortSignal.any([signal, watch.signal])).catch(() => null);
+      signal.throwIfAborted();
+      if (!exit || this.#life !== life) continue; // replaced: the new one is waited for
       this.#parts.status.note({ lastExit: exit });
       this.#life = null;
       await this.#endLeftovers(life);
