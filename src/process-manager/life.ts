@@ -60,6 +60,8 @@ export class Life {
   readonly #startTicks: number;
   readonly #output: ChildOutput;
   readonly #killed = new AbortController();
+  /** Descendants in other groups when the stop began, pid → start. */
+  readonly #strays = new Map<number, number>();
   #ending: Promise<readonly number[]> | null = null;
 
   private constructor(
@@ -107,22 +109,25 @@ export class Life {
     if (isHanded) assertRunnable(command[0], cwd, env.PATH);
     const [program, ...args] = isHanded ? withListenPid(command, env) : command;
     const output = await parts.log.openOutput();
-    const child = spawn(program, args, {
-      stdio: stdioOf(parts, output),
-      env,
-      cwd,
-      ...user,
-      detached: true, // leader of its own group, which can then be signalled as a whole
-      windowsHide: true,
-    });
-    if (child.pid === undefined) {
-      const [error] = await once(child, "error");
+    let child: ChildProcess;
+    let pid: number;
+    try {
+      child = spawn(program, args, {
+        stdio: stdioOf(parts, output),
+        env,
+        cwd,
+        ...user,
+        detached: true, // leader of its own group, which can then be signalled as a whole
+        windowsHide: true,
+      });
+      pid = child.pid ?? (await refusal(child));
+    } catch (error) {
       output.discard();
       throw error;
     }
     child.on("error", () => undefined); // a signal that could not be sent; the process list decides
-    parts.guard.watch(child.pid, stop.signal);
-    return new Life(parts, child, output, child.pid, env);
+    parts.guard.watch(pid, stop.signal);
+    return new Life(parts, child, output, pid, env);
   }
 
   /** A probe of the service's own address asks this process, and not another behind the same relay. */
@@ -169,7 +174,13 @@ export class Life {
   }
 
   async #endGently(stop: StopPolicy): Promise<readonly number[]> {
-    if (!this.over.aborted) signalGroup(this.pid, stop.signal);
+    if (!this.over.aborted) {
+      // Looked up before, as in `kill`: what has cleared its environment and left the group is found by its parent alone.
+      const tree = descendantsOf(this.pid, await listProcesses());
+      for (const { pid, pgid, startTicks } of tree)
+        if (pgid !== this.pid && startTicks > 0) this.#strays.set(pid, startTicks); // else it cannot be told from a later one
+      if (!this.over.aborted) signalGroup(this.pid, stop.signal);
+    }
     const isEmpty = await this.#groupEmpties(stop.timeoutMs);
     if (!isEmpty) await this.kill();
     return await this.#sweep();
@@ -188,7 +199,10 @@ export class Life {
   async #sweep(): Promise<readonly number[]> {
     // What is older than this life is nothing of it: most environments need not be read.
     const isOurs = (entry: ProcessEntry): boolean =>
-      entry.startTicks >= this.#startTicks && (entry.pgid === this.pid || entry.carries(this.#assignment));
+      entry.startTicks >= this.#startTicks &&
+      (entry.pgid === this.pid ||
+        this.#strays.get(entry.pid) === entry.startTicks ||
+        entry.carries(this.#assignment));
     const left = await killAll(isOurs);
     this.#parts.guard.forget(this.pid);
     await this.#drain();
@@ -202,6 +216,12 @@ export class Life {
     // Who stopped a service wants to read its last words; a disk that hangs is no reason to wait for ever.
     await Promise.race([this.#parts.log.written(), delay(outputGraceMs, undefined, { ref: false })]);
   }
+}
+
+/** Throws why there is no process. */
+async function refusal(child: ChildProcess): Promise<never> {
+  const [error] = await once(child, "error");
+  throw error;
 }
 
 /** Everything that the process finds in its environment. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { defineService } from "./definition.ts";
@@ -121,4 +121,35 @@ test("stopping twice and stopping what never ran is no error", async (t) => {
   assert.deepEqual(events, []);
   await Promise.all([manager.stopAll(), manager.stopAll()]);
   await manager.closed;
+});
+
+test("what cleared its environment and left the group ends with its service", {
+  skip: process.platform !== "linux",
+}, async (t) => {
+  const fixture = await Fixture.create(t);
+  const command = ["/bin/sh", "-c", 'env -i setsid sh -c "echo pid \\$\\$; exec sleep 1000" & wait'] as const;
+  const manager = await fixture.open([defineService({ name: "web", command })]);
+  await manager.start();
+  let stray = 0;
+  for await (const { line } of manager.subscribeLogs({ service: "web", tailLines: 10 })) {
+    stray = Number(line.replace("pid ", ""));
+    break;
+  }
+  assert.equal(await isAlive(stray), true);
+  await manager.stop("web");
+  assert.equal(await isAlive(stray), false);
+});
+
+test("a process that the system refuses to start costs no descriptor", {
+  skip: process.platform !== "linux",
+}, async (t) => {
+  const fixture = await Fixture.create(t);
+  const env = { LONG: "x".repeat(200_000) }; // no string of an environment may be so long
+  const restart = { intensity: 30, backoffCapMs: 1 };
+  const manager = await fixture.open([defineService({ name: "web", command: forever, env, restart })]);
+  const before = (await readdir("/proc/self/fd")).length;
+  await manager.start();
+  assert.match((await untilState(manager, "web", "failed")).reason, /E2BIG/);
+  const more = (await readdir("/proc/self/fd")).length - before;
+  assert.ok(more < 20, `${more} descriptors more than before`);
 });
