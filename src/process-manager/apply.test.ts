@@ -219,6 +219,43 @@ test("a service that is unhealthy when another liveness is applied is ready as s
   assert.equal((await untilState(manager, "web", "ready")).restarts, 0);
 });
 
+test("a service that dies while what it needed is being removed goes on by its policy", async (t) => {
+  const reached = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const slow = (V: string): ServiceDefinition => ({
+    name: "slow",
+    command: forever,
+    env: { V },
+    afterReady: async () => {
+      if (V === "1") return;
+      reached.resolve();
+      await goOn.promise;
+    },
+  });
+  const restart = { backoffBaseMs: 100, backoffCapMs: 100, stableMs: 60_000 };
+  const web = (V: string, dependsOn: string[]): ServiceDefinition => ({
+    name: "web",
+    command: forever,
+    env: { V },
+    dependsOn,
+    restart,
+  });
+  const store = defineService({ name: "store", command: forever });
+  const { manager, written } = await open(t, () => [slow("1"), store, web("1", ["store"])]);
+  written.definitions = [slow("2"), web("2", [])];
+  const applied = manager.apply();
+  await reached.promise;
+  for (const deaths of [1, 2]) {
+    const { pid } = recordOf(manager, "web");
+    assert.ok(pid);
+    process.kill(pid, "SIGKILL");
+    await untilRecord(manager, "web", ({ state, restarts }) => state === "ready" && restarts === deaths);
+  }
+  goOn.resolve();
+  await applied;
+  assert.deepEqual(actions(await manager.plan()), ["slow keep: ", "web keep: "]);
+});
+
 test("a watched file that changes restarts its service once, whatever is ignored does not", async (t) => {
   const { fixture, manager, written } = await open(t, () => []);
   written.definitions = [

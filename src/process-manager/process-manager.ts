@@ -481,7 +481,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   }
 
   #dependencyNews(name: string, since: string): string[] {
-    return this.#part(name).definition.dependsOn.flatMap((dependency) => {
+    return this.#dependenciesOf(this.#part(name).definition).flatMap((dependency) => {
       const { state, reason, lastExit } = this.#part(dependency.name).status.record;
       if (lastExit && lastExit.at > since && dependency.state !== "completed")
         return [`${dependency.name} ${describeExit(lastExit)} at ${lastExit.at}`];
@@ -490,9 +490,14 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     });
   }
 
+  /** While a change is made, a service may still be defined to need what is already gone. */
+  #dependenciesOf({ dependsOn }: Resolved): Resolved["dependsOn"] {
+    return dependsOn.filter(({ name }) => this.#parts.has(name));
+  }
+
   /** What the service still waits for, in words; null when everything is there. */
-  #missingDependency({ dependsOn }: Resolved): string | null {
-    for (const { name, state: wanted } of dependsOn) {
+  #missingDependency(definition: Resolved): string | null {
+    for (const { name, state: wanted } of this.#dependenciesOf(definition)) {
       const { state, pid, reason, completedAt } = this.#part(name).status.record;
       if (wanted === "completed" ? completedAt !== null : state === "ready") continue;
       if (wanted === "started" && (pid !== null || state === "unhealthy" || completedAt !== null)) continue;
@@ -511,7 +516,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
   /** Whether it waits for something that has settled without being what it waits for. */
   #isBlocked(definition: Resolved): boolean {
     if (this.#missingDependency(definition) === null) return false;
-    return definition.dependsOn.some(({ name, state }) => {
+    return this.#dependenciesOf(definition).some(({ name, state }) => {
       const part = this.#part(name);
       if (state === "completed") return part.status.record.completedAt === null && this.#isSettled(part);
       return part.status.state !== "ready" && this.#isSettled(part);
@@ -568,7 +573,8 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     await this.#control?.stopListening();
     this.#events.close();
     await Promise.all([this.#ownLog, ...this.#allLogs()].map((log) => log.close()));
-    await this.#lock.release();
+    // Without a home or without room there is nothing to mark; the next manager finds that we are gone.
+    await this.#lock.release().catch(() => undefined);
     await this.#control?.close();
     this.#changes.emit("change");
     this.#closed.resolve();

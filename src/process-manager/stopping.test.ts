@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { defineService } from "./definition.ts";
@@ -121,6 +121,16 @@ test("stopping twice and stopping what never ran is no error", async (t) => {
   assert.deepEqual(events, []);
   await Promise.all([manager.stopAll(), manager.stopAll()]);
   await manager.closed;
+});
+
+test("a manager whose home was deleted stops all the same", async (t) => {
+  const fixture = await Fixture.create(t);
+  const manager = await fixture.open([defineService({ name: "web", command: forever })]);
+  await manager.start();
+  await rm(fixture.home, { recursive: true });
+  await manager.stopAll();
+  await manager.closed;
+  assert.deepEqual(await fixture.pids(), []);
 });
 
 test("what cleared its environment and left the group ends with its service", {
