@@ -205,13 +205,17 @@ async function stream(
   response: ServerResponse,
   items: AsyncIterableIterator<object, undefined>,
 ): Promise<void> {
-  response.on("close", () => void items.return?.());
+  const gone = new AbortController();
+  response.on("close", () => {
+    gone.abort();
+    items.return?.()?.catch(() => undefined); // what cannot be closed was told by its last next()
+  });
   if (!response.headersSent) response.setHeader("content-type", "application/x-ndjson");
   response.flushHeaders();
   for await (const item of items) {
     if (response.destroyed) return;
     if (!response.write(`${JSON.stringify(item)}\n`))
-      await Promise.race([once(response, "drain"), once(response, "close")]);
+      await once(response, "drain", { signal: gone.signal }).catch(() => undefined);
   }
   response.end();
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { chmod, mkdir, rm, stat } from "node:fs/promises";
 import http from "node:http";
 import { join } from "node:path";
@@ -188,4 +189,25 @@ test("a home with a very long path works too", async (t) => {
   const client = new ControlClient(home);
   assert.equal((await client.start("api")).state, "ready");
   await client.down();
+});
+
+test("a slow reader of a long log leaves no listeners behind", async (t) => {
+  const fixture = await Fixture.create(t);
+  const print = `for (let n = 0; n < 60000; n += 1) console.log("line " + n + "x".repeat(60));`;
+  const restart = { policy: "on-failure" } as const;
+  const manager = await fixture.open([
+    defineService({ name: "job", command: [process.execPath, "-e", print], restart }),
+  ]);
+  const warnings: Error[] = [];
+  const keep = (warning: Error): number => warnings.push(warning);
+  process.on("warning", keep);
+  t.after(() => process.off("warning", keep));
+  await manager.start();
+  await untilState(manager, "job", "stopped");
+  const request = http.get({ socketPath: join(fixture.home, "control.sock"), path: "/logs?lines=60000" });
+  const [response] = await once(request, "response");
+  let text = "";
+  for await (const chunk of response) text += chunk;
+  assert.equal(text.split("\n").length, 60_001);
+  assert.deepEqual(warnings, []);
 });

@@ -63,7 +63,7 @@ export class LogFile {
   #isLineOpen = false;
   #isFileLineOpen = false;
   #growth = 0;
-  #grown = Promise.withResolvers<void>();
+  readonly #growthListeners = new Set<() => void>();
   #isClosed = false;
 
   constructor(path: string, policy: LogPolicy, folder: LogFolder) {
@@ -98,9 +98,10 @@ export class LogFile {
     return this.#isClosed;
   }
 
-  /** Resolves when `growth` is greater than this. */
-  async grown(since: number): Promise<void> {
-    if (this.#growth === since) await this.#grown.promise;
+  /** Calls the listener whenever `growth` has grown. Returns what ends that. */
+  onGrowth(listener: () => void): () => void {
+    this.#growthListeners.add(listener);
+    return () => this.#growthListeners.delete(listener);
   }
 
   async close(): Promise<void> {
@@ -222,8 +223,7 @@ export class LogFile {
 
   #grow(): void {
     this.#growth += 1;
-    this.#grown.resolve();
-    this.#grown = Promise.withResolvers();
+    for (const listener of this.#growthListeners) listener();
   }
 
   async #sayWhatWasLost(): Promise<void> {

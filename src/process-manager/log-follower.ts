@@ -96,11 +96,17 @@ function growthOf(logs: readonly ServiceLog[]): Growth {
   return {
     isOver: () => logs.every(({ isClosed }) => isClosed),
     wait: async (signal, timeoutMs) => {
-      const late = Promise.withResolvers<void>();
-      const timer = timeoutMs === undefined ? undefined : setTimeout(late.resolve, timeoutMs);
-      signal.addEventListener("abort", () => late.resolve(), { once: true });
-      await Promise.race([late.promise, ...logs.map((log, index) => log.grown(seen[index] ?? 0))]);
+      const over = Promise.withResolvers<void>();
+      const timer = timeoutMs === undefined ? undefined : setTimeout(over.resolve, timeoutMs);
+      const wake = (): void => over.resolve();
+      signal.addEventListener("abort", wake);
+      // Listeners that are taken off again: a promise of a log that stays quiet would keep each of these waits for ever.
+      const ends = logs.map((log) => log.onGrowth(wake));
+      if (signal.aborted || logs.some(({ growth }, index) => growth !== seen[index])) wake();
+      await over.promise;
       clearTimeout(timer);
+      signal.removeEventListener("abort", wake);
+      for (const end of ends) end();
       seen = logs.map(({ growth }) => growth);
     },
   };

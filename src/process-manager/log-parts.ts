@@ -1,6 +1,7 @@
 import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { indexPath } from "./log-index.ts";
+import { systemCodeOf } from "./process-manager-error.ts";
 
 /** One file of a log: `x.log`, or an older one, `x.log.1` …. */
 export interface PartEntry {
@@ -69,7 +70,7 @@ export async function openPart(
   for (;;) {
     const entry = pick(await listParts(path));
     if (!entry) return null;
-    const file = await open(entry.path, "r").catch(() => null);
+    const file = await open(entry.path, "r").catch(unlessGone);
     const index = await open(indexPath(entry.path), "r").catch(() => null);
     // Turned in between, perhaps: a part moves before its index does, so where it still is, the index is its own.
     const now = await stat(entry.path, { bigint: true }).catch(() => null);
@@ -102,4 +103,10 @@ export async function openOlder(path: string, inode: bigint): Promise<OpenPart |
 
 export async function closePart(part: OpenPart): Promise<void> {
   await Promise.all([part.file.close(), part.index?.close()]);
+}
+
+/** It was moved since it was listed: look again. Anything else does not pass by looking again. */
+function unlessGone(error: unknown): null {
+  if (systemCodeOf(error) === "ENOENT") return null;
+  throw error;
 }

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { appendFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -223,4 +225,12 @@ test("several logs are read as one, in the order of their times", async (t) => {
     merged,
     Array.from({ length: 300 }, (_, n) => String(n)),
   );
+});
+
+test("a file of a log that cannot be opened is an error, and not looked at again and again", async (t) => {
+  const path = join(await temporaryFolder(t), "x.log");
+  const server = net.createServer().listen(`${path}.1`); // a socket has a name and a size, and cannot be opened
+  t.after(() => server.close());
+  await once(server, "listening");
+  await assert.rejects(LogReader.open("x", path), { code: "ENXIO" });
 });

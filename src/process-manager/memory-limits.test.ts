@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { defineService } from "./definition.ts";
 import { ask, Fixture, untilRecord, untilState } from "./fixture.ts";
+import { keepMemoryLimits } from "./memory-limits.ts";
 
 test("a service whose processes together use more than they may is restarted, rolling where it can, and says why", async (t) => {
   const fixture = await Fixture.create(t);
@@ -33,4 +34,21 @@ test("a service whose processes together use more than they may is restarted, ro
   const after = await untilRecord(manager, "web", (record) => record.pid !== pid && record.state === "ready");
   assert.match(after.recentRestarts.at(-1)?.reason ?? "", /it used \d+ MiB, and 250 is its limit/);
   assert.equal(await ask(port, "/"), String(after.pid));
+});
+
+test("limits hold on after memory could not be read once", async () => {
+  const end = new AbortController();
+  const reasons: string[] = [];
+  let looks = 0;
+  const memory = async (): Promise<ReadonlyMap<string, number>> => {
+    looks += 1;
+    if (looks === 1) throw new Error("EMFILE: too many open files, scandir '/proc'");
+    return new Map([["web", 300 * 1024 * 1024]]);
+  };
+  const restart = async (_name: string, why: string): Promise<void> => {
+    reasons.push(why);
+    end.abort();
+  };
+  await keepMemoryLimits({ limits: () => new Map([["web", 250]]), memory, restart }, end.signal);
+  assert.deepEqual(reasons, ["it used 300 MiB, and 250 is its limit"]);
 });

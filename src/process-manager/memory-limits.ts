@@ -22,7 +22,7 @@ export async function keepMemoryLimits(parts: MemoryLimitParts, signal: AbortSig
     await delay(periodMs, undefined, { signal, ref: false }).catch(() => undefined);
     if (signal.aborted) return;
     const limits = parts.limits();
-    for (const [name, bytes] of limits.size > 0 ? await parts.memory() : []) {
+    for (const [name, bytes] of limits.size > 0 ? await parts.memory().catch(() => []) : []) {
       const limitMiB = limits.get(name) ?? Number.POSITIVE_INFINITY;
       const usedMiB = Math.round(bytes / mebibyte);
       if (usedMiB <= limitMiB || restarting.has(name) || signal.aborted) continue;

@@ -81,9 +81,9 @@ export class ServiceLog {
     return this.#file.isClosed;
   }
 
-  /** Resolves when `growth` is greater than this. */
-  async grown(since: number): Promise<void> {
-    await this.#file.grown(since);
+  /** Calls the listener whenever `growth` has grown. Returns what ends that. */
+  onGrowth(listener: () => void): () => void {
+    return this.#file.onGrowth(listener);
   }
 
   async close(): Promise<void> {
