@@ -83,14 +83,20 @@ export async function openPart(
 }
 
 /** The part that follows this one in time, or null when it is the newest. */
-export async function openNewer(path: string, inode: bigint): Promise<OpenPart | null> {
+export async function openNewer(path: string, { inode, file }: OpenPart): Promise<OpenPart | null> {
   // Asked again and again by whoever follows: the usual answer is had with one look.
   if ((await stat(path, { bigint: true }).catch(() => null))?.ino === inode) return null;
-  return await openPart(path, (parts) => {
-    const place = parts.findIndex((part) => part.inode === inode);
-    // Not there any more: it was the oldest once, and what follows it is the oldest now.
-    return place < 0 ? parts.at(-1) : parts[place - 1];
-  });
+  for (;;) {
+    let isListed = true;
+    const newer = await openPart(path, (parts) => {
+      const place = parts.findIndex((part) => part.inode === inode);
+      isListed = place >= 0;
+      // Not there any more: it was the oldest once, and what follows it is the oldest now.
+      return isListed ? parts[place - 1] : parts.at(-1);
+    });
+    if (isListed || (await file.stat()).nlink === 0) return newer;
+    if (newer) await closePart(newer); // a folder that is read while its files are renamed may leave one out: look again
+  }
 }
 
 /** The part before this one, or null when it is the oldest. */

@@ -157,10 +157,10 @@ export class LogReader {
   async #read(): Promise<{ bytes: Buffer; isLast: boolean }> {
     for (;;) {
       if (!this.#part) return { bytes: Buffer.alloc(0), isLast: true };
-      const { file, inode } = this.#part;
+      const { file } = this.#part;
       const bytes = await readAt(file, this.#offset, this.#chunk);
       if (bytes.length === chunkBytes) return { bytes, isLast: false };
-      const newer = await openNewer(this.#path, inode);
+      const newer = await openNewer(this.#path, this.#part);
       if (!newer) return { bytes, isLast: true };
       // It was turned: what came between our look and that is still to be read, and then no more will come.
       const rest = await readAt(file, this.#offset, this.#chunk);
