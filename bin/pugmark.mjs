@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command, once linked (`npm link`). Plain JavaScript: the Node that runs it may be too old for the rest.
 import { spawn } from "node:child_process";
+import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import "../scripts/setup.mjs";
@@ -13,5 +14,5 @@ if (Number(process.versions.node.split(".")[0]) >= 24) {
   const main = join(root, "bin", "main.mjs");
   const child = spawn(newer, [main, ...process.argv.slice(2)], { stdio: "inherit" });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
-  child.on("exit", (code) => process.exit(code ?? 1));
+  child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
 }

@@ -11,7 +11,8 @@ const tailLines = 10;
 export async function attach(place: Home): Promise<number> {
   return await withStation(place, async (station) => {
     const leave = new AbortController();
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => leave.abort());
+    // Not `once`: npm and the linked command pass on the Ctrl+C that the terminal has already sent.
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => leave.abort());
     process.stdout.on("error", () => leave.abort());
     using view = openView(process.stdout);
     const screen = new StationScreen(view, await station.services(), "Ctrl+C leaves; the station goes on");

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, openSync } from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ControlClient } from "../process-manager/control-client.ts";
@@ -23,7 +24,9 @@ export interface BackgroundOptions {
 
 /** As `timeout(1)` says it. */
 const timedOut = 124;
-const interrupted = 130;
+
+/** End a wait as well, with 128 and their number, as a shell counts. */
+const interruptions = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
  * `pugmark up --detach`: starts a station whose manager goes on in the background, in a session of its own. Exit code
@@ -113,8 +116,10 @@ async function untilReady(
   const end = new AbortController();
   const { signal } = end;
   const late = timeoutS === undefined ? never() : delay(timeoutS * 1_000, timedOut, { signal }).catch(never);
-  const broken = once(process, "SIGINT", { signal }).then(() => interrupted, never);
-  const first = await Promise.race([start.settled, late, broken]);
+  const broken = Promise.withResolvers<number>();
+  // Until the end of this process: npm and the linked command pass on the Ctrl+C that the terminal has already sent.
+  for (const name of interruptions) process.on(name, () => broken.resolve(128 + constants.signals[name]));
+  const first = await Promise.race([start.settled, late, broken.promise]);
   end.abort();
   if (typeof first !== "number" && first?.length === 0) return 0;
   const lines = typeof first === "number" ? await notReady(home) : (first ?? ["the manager ended"]);

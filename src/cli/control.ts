@@ -101,7 +101,7 @@ export async function completableServices(place: Home): Promise<string[]> {
 /** Aborts at Ctrl+C, and when a pager was closed that wants no more lines. */
 function untilNobodyReads(): AbortSignal {
   const stop = new AbortController();
-  process.once("SIGINT", () => stop.abort());
+  process.on("SIGINT", () => stop.abort());
   process.stdout.on("error", () => stop.abort());
   return stop.signal;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { projectRoot } from "../config/config.ts";
@@ -170,6 +170,33 @@ test("--wait stops everything when its time is over, and exits with 124", async 
   assert.equal(status, 124);
   assert.match(stderr, /not ready within 0\.3 s; everything was stopped\n.*slow is starting/);
   assert.equal(project.pugmark("status").status, 3);
+});
+
+test("--wait that is interrupted, once or twice, stops everything", async (t) => {
+  const project = await Project.create(t, {
+    slow: {
+      command: "trap '' TERM; echo begun; sleep 1000",
+      readiness: { kind: "ipc" },
+      stop: { timeoutMs: 300 },
+    },
+  });
+  for (const [signal, exitCode] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const) {
+    const up = project.run("up", "-f", "services.json", "--wait");
+    await eventually("it has begun", () =>
+      assert.match(project.pugmark("logs", "slow", "manager").stdout, /starting: runs as pid/),
+    );
+    up.child.kill(signal);
+    await eventually("it is being stopped", () =>
+      assert.match(project.pugmark("logs", "manager").stdout, /→ stopping/),
+    );
+    up.child.kill(signal);
+    assert.equal(await up.ended, exitCode, up.output());
+    assert.equal(project.pugmark("status").status, 3);
+    await rm(join(project.folder, ".pugmark"), { recursive: true });
+  }
 });
 
 test("--exit-on ends everything with the one that ended, and exits as it did", async (t) => {
