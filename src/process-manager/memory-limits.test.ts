@@ -52,3 +52,19 @@ test("limits hold on after memory could not be read once", async () => {
   await keepMemoryLimits({ limits: () => new Map([["web", 250]]), memory, restart }, end.signal);
   assert.deepEqual(reasons, ["it used 300 MiB, and 250 is its limit"]);
 });
+
+test("a restart for too much memory is counted with its reason, also where there is a gap", async (t) => {
+  const fixture = await Fixture.create(t);
+  const fill = "globalThis.held = Buffer.alloc(300e6, 1); setInterval(() => {}, 1000)";
+  const manager = await fixture.open([
+    defineService({ name: "hungry", command: [process.execPath, "-e", fill], memoryMaxMiB: 250 }),
+  ]);
+  await manager.start();
+  const { recentRestarts } = await untilRecord(
+    manager,
+    "hungry",
+    ({ restarts }) => restarts === 2,
+    "two restarts",
+  );
+  for (const { reason } of recentRestarts) assert.match(reason, /it used \d+ MiB, and 250 is its limit/);
+});

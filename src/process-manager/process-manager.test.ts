@@ -134,6 +134,7 @@ test("a service that keeps dying is given up, stays visible with the reason, and
   const started = await manager.startAndWait("api");
   assert.equal(started.state, "ready");
   assert.equal(started.restarts, 0);
+  assert.deepEqual(started.recentRestarts, []);
 });
 
 test("what depends on a failed service waits, and names it", async (t) => {

@@ -87,8 +87,11 @@ export class Service {
       this.#adopt(this.#life, this.#run.stop.signal, this.#parts.status.state === "ready");
   }
 
-  /** Sees to it that the service runs, or will as soon as it can; clears a failure. Does not wait for it. */
-  async start(): Promise<void> {
+  /**
+   * Sees to it that the service runs, or will as soon as it can; clears a failure. Does not wait for it. Its restarts are
+   * counted anew, unless this is one more, which nobody commanded: `why`.
+   */
+  async start(why: string | null = null): Promise<void> {
     this.#isWanted = true;
     while (this.#isEnding) await this.#run?.done;
     if (!this.#isWanted) return;
@@ -99,7 +102,7 @@ export class Service {
     this.#history = noRestarts;
     this.#isForced = false;
     this.#parts.status.move("start-asked", "was asked to start", {
-      restarts: 0,
+      ...(why === null ? { restarts: 0, recentRestarts: [] } : this.#oneMoreRestart(why)),
       completedAt: null,
       lastLines: [],
       changes: [],
@@ -161,7 +164,7 @@ export class Service {
     this.#keepsSocket = true; // who comes in between waits in the backlog
     await this.#halt(why === null ? "is being restarted" : `is being restarted: ${why}`);
     this.#keepsSocket = false;
-    if (this.#isWanted) await this.start();
+    if (this.#isWanted) await this.start(why);
     else this.#closeSocket();
   }
 
