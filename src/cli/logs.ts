@@ -40,7 +40,7 @@ export interface LogsOptions {
  */
 export async function logs(place: Home, names: readonly string[], options: LogsOptions): Promise<number> {
   const folder = join(place.PUGMARK_HOME, "logs");
-  const running = (await runningServices(place))?.filter(({ kind }) => kind === "service");
+  const running = (await runningServices(place))?.filter(({ kind }) => kind !== "external");
   if (options.follow && !running) {
     const remedy = "without -f, what it left is shown";
     return fail([`no station runs in ${place.PUGMARK_HOME}, so that nothing can be followed; ${remedy}`], 3);

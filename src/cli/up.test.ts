@@ -143,12 +143,14 @@ test("--wait returns when everything is ready, and leaves it running", async (t)
       listen: { port, hold: true },
       readiness: { kind: "notify" },
     },
-    seed: { kind: "task", command: "true" },
+    seed: { kind: "task", command: "echo seeded" },
     nightly: { kind: "task", command: "true", schedule: "0 3 * * *" },
   });
   const { status, stderr } = project.pugmark("up", "-f", "services.json", "--wait", "--timeout", "60");
   assert.equal(status, 0, stderr);
   assert.match(await ask(port, "/pid"), /^\d+$/);
+  assert.match(project.pugmark("logs").stdout, /seed +\| seeded/); // of tasks as well, while it runs
+  assert.equal(project.pugmark("logs", "nightly").status, 0); // which has not run yet
 });
 
 test("--wait says what failed, stops everything and exits with 1", async (t) => {
