@@ -68,7 +68,7 @@ test("a file that became wrong changes nothing, and is told with its place", asy
   await project.write({ one: { command: forever, replica: 2 } });
   for (const verb of ["plan", "apply"]) {
     const { status, stderr } = project.pugmark(verb);
-    assert.equal(status, 1);
+    assert.equal(status, 2);
     assert.match(
       stderr,
       /services\.json:1:\d+: services\.one\.replica is not known; did you mean `replicas`\?/,
@@ -89,7 +89,7 @@ test("scale runs as many as are asked for, and says no where that means nothing"
   assert.equal(project.pugmark("scale", "one=0").status, 0);
   assert.deepEqual(running(), ["two ready"]);
   const refused = project.pugmark("scale", "two=2");
-  assert.equal(refused.status, 1);
+  assert.equal(refused.status, 2);
   assert.match(refused.stderr, /two is not defined with replicas/);
   assert.equal(project.pugmark("scale", "two").status, 2);
 });

@@ -1,21 +1,21 @@
 import type { Change } from "../process-manager/change-plan.ts";
 import type { ControlClient } from "../process-manager/control-client.ts";
 import { withStation } from "./control.ts";
-import type { Home } from "./place.ts";
+import type { Place } from "./place.ts";
 import { printTable } from "./table.ts";
 
 /** `pugmark plan`: what `apply` would do, and why; nothing is done. */
-export async function plan(place: Home, json: boolean): Promise<number> {
+export async function plan(place: Place, json: boolean): Promise<number> {
   return await showChanges(place, json, async (station) => await station.plan());
 }
 
 /** `pugmark apply`: does only what makes what runs what is written now, and says what that was. Exit code 1 when it failed. */
-export async function apply(place: Home, json: boolean): Promise<number> {
+export async function apply(place: Place, json: boolean): Promise<number> {
   return await showChanges(place, json, async (station) => await station.apply());
 }
 
 /** `pugmark scale NAME=N …`: runs that many replicas of each, until `apply` goes by what is written again. */
-export async function scale(place: Home, wanted: readonly Replicas[], json: boolean): Promise<number> {
+export async function scale(place: Place, wanted: readonly Replicas[], json: boolean): Promise<number> {
   return await showChanges(place, json, async (station) => {
     const changes: Change[] = [];
     for (const { name, replicas } of wanted) changes.push(...(await station.scale(name, replicas)));
@@ -30,7 +30,7 @@ export interface Replicas {
 }
 
 async function showChanges(
-  place: Home,
+  place: Place,
   json: boolean,
   work: (station: ControlClient) => Promise<readonly Change[]>,
 ): Promise<number> {

@@ -1,14 +1,14 @@
 import type { ControlClient } from "../process-manager/control-client.ts";
 import { withStation } from "./control.ts";
 import { openView } from "./live-view.ts";
-import type { Home } from "./place.ts";
+import type { Place } from "./place.ts";
 import { StationScreen } from "./station-screen.ts";
 
 /** Lines of each service that come first. */
 const tailLines = 10;
 
 /** `pugmark attach`: what `up` would show of a station that runs, until it ends or Ctrl+C, which only looks away. */
-export async function attach(place: Home): Promise<number> {
+export async function attach(place: Place): Promise<number> {
   return await withStation(place, async (station) => {
     const leave = new AbortController();
     // Not `once`: npm and the linked command pass on the Ctrl+C that the terminal has already sent.

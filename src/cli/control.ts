@@ -1,16 +1,18 @@
+import { resolve } from "node:path";
 import { styleText } from "node:util";
+import { projectRoot } from "../config/config.ts";
 import { ControlClient } from "../process-manager/control-client.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { MeasuredService } from "../process-manager/process-usage.ts";
 import { ownServices } from "./completion.ts";
-import { fail } from "./failure.ts";
+import { exitCodes, fail } from "./failure.ts";
 import { wrap } from "./fit-line.ts";
-import type { Home } from "./place.ts";
+import type { Home, Place } from "./place.ts";
 import { isUp, isWell, serviceTable, whyOf } from "./service-table.ts";
 import { styledState } from "./state-style.ts";
 
 /** `pugmark status`. Exit code 0 when every service is ready, 1 when one is not, 3 when no station runs. */
-export async function status(place: Home, json: boolean): Promise<number> {
+export async function status(place: Place, json: boolean): Promise<number> {
   return await withStation(place, async (station) => {
     const services = await station.services();
     if (json) console.log(JSON.stringify({ services }, null, 2));
@@ -20,7 +22,7 @@ export async function status(place: Home, json: boolean): Promise<number> {
 }
 
 /** `pugmark metrics`: what a Prometheus would read. */
-export async function metrics(place: Home): Promise<number> {
+export async function metrics(place: Place): Promise<number> {
   return await withStation(place, async (station) => {
     process.stdout.write(await station.metrics());
     return 0;
@@ -28,7 +30,7 @@ export async function metrics(place: Home): Promise<number> {
 }
 
 /** `pugmark events`: every service as it is, and each change from then on, until the station or the reader ends. */
-export async function events(place: Home, json: boolean): Promise<number> {
+export async function events(place: Place, json: boolean): Promise<number> {
   return await withStation(place, async (station) => {
     for await (const item of station.events(untilNobodyReads())) {
       if (json) console.log(JSON.stringify(item));
@@ -49,7 +51,7 @@ function printEvent(at: string, name: string, state: string, reason: string): vo
  * returns. `isRolling`: a restart that would leave a gap is refused.
  */
 export async function change(
-  place: Home,
+  place: Place,
   verb: "start" | "restart" | "stop",
   names: readonly string[],
   isRolling = false,
@@ -72,7 +74,7 @@ export async function change(
 }
 
 /** `pugmark down`: returns when nothing of the station runs any more. */
-export async function down(place: Home): Promise<number> {
+export async function down(place: Place): Promise<number> {
   return await withStation(place, async (station) => {
     await station.down();
     console.log("The station has stopped.");
@@ -108,16 +110,24 @@ function untilNobodyReads(): AbortSignal {
 
 /** Does the work with the station of this home; where none runs, or it refuses, says so and gives the exit code. */
 export async function withStation(
-  place: Home,
+  place: Place,
   work: (station: ControlClient) => Promise<number>,
 ): Promise<number> {
   try {
     return await work(new ControlClient(place.PUGMARK_HOME));
   } catch (error) {
     if (!(error instanceof ProcessManagerError)) throw error;
-    if (error.code !== "not-running") return fail([error.message], 1);
-    return fail([`no station runs in ${place.PUGMARK_HOME}; pugmark up starts one`], 3);
+    const exitCode = exitCodes[error.code] ?? 1;
+    if (error.code !== "not-running") return fail(error.message.split("\n"), exitCode);
+    return fail([`no station runs in ${place.PUGMARK_HOME}; ${upCommand(place)} starts one`], exitCode);
   }
+}
+
+/** What starts a station there. In a project's folder only its file does: without one, it would be the tracking station. */
+function upCommand({ PUGMARK_HOME, file }: Place): string {
+  if (file !== null) return `pugmark up -f ${file}`;
+  const isHere = PUGMARK_HOME === resolve(".pugmark") && process.cwd() !== projectRoot;
+  return isHere ? "pugmark up -f FILE" : "pugmark up";
 }
 
 function printServices(services: readonly MeasuredService[]): void {

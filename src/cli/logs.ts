@@ -10,7 +10,7 @@ import { type LogLine, LogReader } from "../process-manager/log-reader.ts";
 import { runningServices } from "./control.ts";
 import { fail } from "./failure.ts";
 import { readableLine } from "./log-line.ts";
-import type { Home } from "./place.ts";
+import type { Place } from "./place.ts";
 import { styledName } from "./state-style.ts";
 
 /** Lines of each log to begin with where nothing says which are wanted. */
@@ -38,7 +38,7 @@ export interface LogsOptions {
  * The matching is done here, where a pattern that takes for ever holds up nobody else; Ctrl+C ends the process the
  * usual way even then, so that nothing listens for it.
  */
-export async function logs(place: Home, names: readonly string[], options: LogsOptions): Promise<number> {
+export async function logs(place: Place, names: readonly string[], options: LogsOptions): Promise<number> {
   const folder = join(place.PUGMARK_HOME, "logs");
   const running = (await runningServices(place))?.filter(({ kind }) => kind !== "external");
   if (options.follow && !running) {

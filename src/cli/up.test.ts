@@ -42,7 +42,10 @@ test("up -f runs a file of any project, and the other verbs find it there", asyn
   assert.equal(await up.ended, 0);
   assert.match(up.output(), /The station has stopped/);
   assert.equal(await refuses(port), true);
-  assert.equal(project.pugmark("status").status, 3);
+  const nothing = project.pugmark("status");
+  assert.equal(nothing.status, 3);
+  assert.match(nothing.stderr, /pugmark up -f FILE starts one/); // without it, that would be the tracking station
+  assert.match(project.pugmark("down", "-f", file).stderr, /pugmark up -f \S+\/services\.json starts one/);
 });
 
 test("PUGMARK_HOME is the home, also of a file", async (t) => {
@@ -71,6 +74,10 @@ test("a file that is wrong, or a service that is not in it, is exit code 2, also
   const unknown = project.pugmark("up", "-f", "services.json", "two");
   assert.equal(unknown.status, 2);
   assert.match(unknown.stderr, /no service is named "two"; there are: one/);
+  for (const args of [["stop"], ["start"], ["restart"], ["why"], ["logs"]])
+    assert.equal(project.pugmark(...args, "two").status, 2, args.join(" "));
+  assert.equal(project.pugmark("scale", "one=2").status, 2);
+  assert.equal(project.pugmark("scale", "two=2").status, 2);
   const second = project.pugmark("up", "-f", "services.json");
   assert.equal(second.status, 1);
   assert.match(second.stderr, /is managed by pid \d+/);

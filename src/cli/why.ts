@@ -3,14 +3,14 @@ import type { ServiceRecord } from "../process-manager/service-status.ts";
 import { withStation } from "./control.ts";
 import { fail } from "./failure.ts";
 import { readableLine } from "./log-line.ts";
-import type { Home } from "./place.ts";
+import type { Place } from "./place.ts";
 import { ago, isWell } from "./service-table.ts";
 import { styledState } from "./state-style.ts";
 
 const linesShown = 20;
 
 /** `pugmark why NAME`: all that is known about why a service is as it is. Exit codes as `status` has them. */
-export async function why(place: Home, name: string, json: boolean): Promise<number> {
+export async function why(place: Place, name: string, json: boolean): Promise<number> {
   return await withStation(place, async (station) => {
     const services = await station.services();
     const chosen = services.filter((service) => service.name === name || service.group === name);

@@ -5,7 +5,7 @@ import { messageOf, ProcessManagerError } from "../../process-manager/process-ma
 import { runningServices } from "../control.ts";
 import { fail } from "../failure.ts";
 import { readableLine } from "../log-line.ts";
-import type { Home } from "../place.ts";
+import type { Place } from "../place.ts";
 import { frameOf, pageRowsOf } from "./frame.ts";
 import { type Key, TopModel, type Wish } from "./model.ts";
 import { Screen } from "./screen.ts";
@@ -21,7 +21,7 @@ const escapeCodeTimeout = 100;
  * `pugmark top`: the services and their logs as they change, with keys to act on them, until `q` or a signal. Exit
  * code 2 without a terminal, 3 when no station runs at first; one that ends later is waited for.
  */
-export async function top(place: Home): Promise<number> {
+export async function top(place: Place): Promise<number> {
   const { stdin: input, stdout: output } = process;
   if (!input.isTTY || !output.isTTY)
     return fail(["top needs a terminal; pugmark status and pugmark logs do not"], 2);
