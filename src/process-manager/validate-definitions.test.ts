@@ -24,6 +24,7 @@ test("everything wrong with the definitions is named in one error", async () => 
     { name: "two", command, dependsOn: ["one"] },
     { name: "odd", command, listen: { host: "127.0.0.1", port: 70_000 }, stop: { timeoutMs: Number.NaN } },
     { name: "manager", command },
+    { name: "endless", command, dependsOn: { one: "completed" } },
   ];
   await assert.rejects(validateDefinitions(definitions), {
     code: "definition-invalid",
@@ -34,7 +35,8 @@ test("everything wrong with the definitions is named in one error", async () => 
       "odd listens on 70000, which is no port",
       "odd has timeoutMs NaN",
       "agent depends on nobody, which is not defined",
-      "a cycle of dependencies: one → two → one",
+      "endless waits for one to be completed, which only a task ever is",
+      "one depends on itself: one → two → one",
       "chat and agent both listen on port 5001 (set CHAT_PORT or PORT)",
     ].join("; "),
   });

@@ -25,6 +25,7 @@ export async function findProblems(definitions: readonly Definition[]): Promise<
     ...badNames(definitions),
     ...definitions.flatMap((definition) => (definition.kind === "external" ? [] : badFields(definition))),
     ...unknownDependencies(definitions),
+    ...endlessWaits(definitions),
     ...cycles(definitions),
     ...sharedPorts(definitions),
     ...(await badSchedules(definitions)),
@@ -145,13 +146,25 @@ function unknownDependencies(definitions: readonly Definition[]): string[] {
   );
 }
 
+function endlessWaits(definitions: readonly Definition[]): string[] {
+  const tasks = new Set(definitions.flatMap(({ kind, name }) => (kind === "task" ? [name] : [])));
+  const known = new Set(definitions.map(({ name }) => name));
+  return definitions.flatMap((definition) =>
+    definition.kind === "external"
+      ? []
+      : Object.entries(definition.dependsOn ?? {})
+          .filter(([name, state]) => state === "completed" && known.has(name) && !tasks.has(name))
+          .map(([name]) => `${definition.name} waits for ${name} to be completed, which only a task ever is`),
+  );
+}
+
 function cycles(definitions: readonly Definition[]): string[] {
   const byName = new Map(definitions.map((definition) => [definition.name, definition]));
   const done = new Set<string>();
   const found: string[] = [];
   const visit = (name: string, path: readonly string[]): void => {
     const at = path.indexOf(name);
-    if (at >= 0) found.push(`a cycle of dependencies: ${[...path.slice(at), name].join(" → ")}`);
+    if (at >= 0) found.push(`${name} depends on itself: ${[...path.slice(at), name].join(" → ")}`);
     const definition = byName.get(name);
     if (at >= 0 || done.has(name) || !definition) return;
     for (const next of dependencyNames(definition)) visit(next, [...path, name]);
