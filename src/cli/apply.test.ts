@@ -150,4 +150,7 @@ test("init writes an example that starts as it is, and never over a file", async
   const again = project.pugmark("init");
   assert.equal(again.status, 1);
   assert.match(again.stderr, /is there already, and stays as it is/);
+  assert.equal(project.pugmark("init", "services/dev.yaml").status, 0);
+  assert.equal(project.pugmark("plan", "-f", "services/dev.yaml").status, 3);
+  assert.equal(project.pugmark("init", "services.ts").status, 2); // which would not be read
 });

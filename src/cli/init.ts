@@ -1,15 +1,18 @@
-import { writeFile } from "node:fs/promises";
-import { relative, resolve } from "node:path";
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { projectRoot } from "../config/config.ts";
 import { systemCodeOf } from "../process-manager/process-manager-error.ts";
 import { fail } from "./failure.ts";
 
-/** `pugmark init`: writes an example of a services file that can be started as it is; never over one that is there. */
+/** `pugmark init`: writes an example of a services file that can be started as it is; never over one that is there. Exit code 2 where its name says that it is no YAML. */
 export async function init(name: string): Promise<number> {
+  if (!/\.ya?ml$/.test(name))
+    return fail([`the example is YAML: its name ends in .yaml or .yml, not ${name}`], 2);
   const path = resolve(name);
   const schema = pathToFileURL(resolve(projectRoot, "schema", "services.schema.json")).href;
   try {
+    await mkdir(dirname(path), { recursive: true });
     await writeFile(path, example(schema), { flag: "wx" });
   } catch (error) {
     if (systemCodeOf(error) !== "EEXIST") throw error;
