@@ -127,7 +127,7 @@ test("a program that is not there fails with its name also where it would be han
   ]);
   await manager.start();
   const { reason } = await untilState(manager, "web", "failed");
-  assert.match(reason, /spawn no-such-program ENOENT/);
+  assert.match(reason, /there is no program no-such-program in any folder of PATH/);
 });
 
 test("a program's exit code answers an exec probe, its last line says why, and it dies with its time", async (t) => {

@@ -14,12 +14,21 @@ export function withListenPid(
   return ["/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", ...command];
 }
 
-/** Throws what the system would say of a program that cannot be run: with a shell in between it would not tell us. */
+/**
+ * Throws, in words, why a program cannot be run there. The system's own error is the same for a folder and a program that are
+ * not there, and names the program for both; with a shell in between it would say nothing.
+ */
 export function assertRunnable(program: string, cwd: string, path: string | undefined): void {
+  if (!statSync(cwd, { throwIfNoEntry: false })?.isDirectory())
+    throw new Error(`its working directory ${cwd} is no folder; cwd says which`);
   const places = program.includes("/")
     ? [isAbsolute(program) ? program : resolve(cwd, program)]
     : (path ?? "/usr/bin:/bin").split(delimiter).map((folder) => join(resolve(cwd, folder), program));
-  if (!places.some(isProgram)) throw new Error(`spawn ${program} ENOENT`);
+  if (places.some(isProgram)) return;
+  const isThere = places.some((place) => statSync(place, { throwIfNoEntry: false })?.isFile());
+  if (isThere) throw new Error(`${program} may not be executed by this user (chmod +x?)`);
+  const where = program.includes("/") ? "" : " in any folder of PATH";
+  throw new Error(`there is no program ${program}${where}`);
 }
 
 function isProgram(path: string): boolean {

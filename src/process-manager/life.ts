@@ -101,7 +101,7 @@ export class Life {
     }
   }
 
-  /** Spawns. Throws what the system says when that is impossible: no such program, no such folder. */
+  /** Spawns. Throws in words why that is impossible: no such program, no such folder. */
   static async spawn(parts: LifeParts): Promise<Life> {
     const { command, cwd, user, stop } = parts.definition;
     const env = environmentOf(parts);
@@ -123,6 +123,7 @@ export class Life {
       pid = child.pid ?? (await refusal(child));
     } catch (error) {
       output.discard();
+      if (process.platform !== "win32") assertRunnable(command[0], cwd, env.PATH);
       throw error;
     }
     child.on("error", () => undefined); // a signal that could not be sent; the process list decides

@@ -183,14 +183,22 @@ test("a hook that fails in passing counts as a failed start and is tried again",
   assert.match(events.map((event) => event.reason).join(" "), /the folder is busy.*the connection broke/);
 });
 
-test("a program that does not exist fails with what the system says", async (t) => {
+test("what cannot be started says what is missing: the program, its folder, or the right to run it", async (t) => {
   const fixture = await Fixture.create(t);
+  const restart = { policy: "never" } as const;
+  const script = await fixture.script("no-program.sh", "#!/bin/sh");
   const manager = await fixture.open([
-    defineService({ name: "api", command: ["/no/such/program"], restart: { policy: "never" } }),
+    defineService({ name: "path", command: ["/no/such/program"], restart }),
+    defineService({ name: "name", command: ["no-such-program"], restart }),
+    defineService({ name: "folder", command: "exec sleep 1000", cwd: "/no/such/folder", restart }),
+    defineService({ name: "right", command: [script], restart }),
   ]);
   await manager.start();
-  const record = await untilState(manager, "api", "failed");
-  assert.match(record.reason, /\/no\/such\/program ENOENT/);
+  const reasons = (await manager.whenSettled()).map(({ reason }) => reason);
+  assert.match(reasons[0] ?? "", /^there is no program \/no\/such\/program;/);
+  assert.match(reasons[1] ?? "", /^there is no program no-such-program in any folder of PATH;/);
+  assert.match(reasons[2] ?? "", /^its working directory \/no\/such\/folder is no folder; cwd says which;/);
+  assert.match(reasons[3] ?? "", /no-program\.sh may not be executed by this user/);
 });
 
 test("a job that ends well is stopped, not restarted, when its policy is on-failure", async (t) => {
