@@ -38,6 +38,7 @@ test("the shell completes every verb, with its options", async (t) => {
     assert.ok(verbs.includes(verb), verb);
   assert.ok(!verbs.includes("service-names"), "what only the script asks for");
   assert.deepEqual(await completed(fixture, "to"), ["top"]);
+  assert.deepEqual(await completed(fixture, "up", "--ba"), []); // what only we ask for
   assert.deepEqual(await completed(fixture, "events", ""), ["--json", "--file"]);
 });
 

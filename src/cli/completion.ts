@@ -19,7 +19,7 @@ export function completionScript(shell: Shell, program: Command): string {
     name: command.name(),
     description: command.description(),
     words: [
-      ...command.options.map(({ long }) => long ?? "").filter(Boolean),
+      ...command.options.flatMap(({ long, hidden }) => (long && !hidden ? [long] : [])),
       ...(takeServices.has(command.name()) ? [asked] : []),
     ].join(" "),
   }));
