@@ -228,6 +228,17 @@ test("a missing file of variables is an error with its place", async (t) => {
   assert.deepEqual(others, []);
 });
 
+test("a line of a file of variables that says none is an error with its number", async (t) => {
+  const folder = await project(t, {
+    "a.yaml": "envFiles: [a.env]\nservices: { a: { command: x } }\n",
+    "a.env": `A=1\n# B\n\nexport C = 2\nD="several\nlines" # d\nE=it's\r\nF 3\nG=''\n=4\n`,
+  });
+  assert.deepEqual(await complaints(folder, "a.yaml"), [
+    ":1:12: envFiles.0 is wrong in line 8: NAME=value is expected",
+    ":1:12: envFiles.0 is wrong in line 10: NAME=value is expected",
+  ]);
+});
+
 test("a Procfile is taken as it is: by the shell, with a PORT for each, and the .env beside it", async (t) => {
   const folder = await project(t, {
     Procfile: "# all of it\nweb: bundle exec rails -p $PORT\n\nWorker_1:   rake jobs:work\r\n",

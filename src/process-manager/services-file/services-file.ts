@@ -107,13 +107,27 @@ async function readEnvFiles(
   for (const [index, name] of names.entries()) {
     const path = resolve(folder, name.replace(/\?$/, ""));
     try {
-      Object.assign(all, parseEnv((await readFile(path, "utf8")).replace(/^\uFEFF/, "")));
+      const text = (await readFile(path, "utf8")).replace(/^\uFEFF/, "");
+      Object.assign(all, parseEnv(text));
+      for (const line of linesWithoutVariable(text))
+        missing.push({
+          path: [...owner, "envFiles", index],
+          message: `is wrong in line ${line}: NAME=value is expected`,
+        });
     } catch (error) {
       if (systemCodeOf(error) === "ENOENT" && name.endsWith("?")) continue;
       missing.push({ path: [...owner, "envFiles", index], message: `cannot be read: ${messageOf(error)}` });
     }
   }
   return all;
+}
+
+/** The numbers of the lines that `parseEnv` would skip without a word; a value in quotes may have several lines. */
+function linesWithoutVariable(text: string): number[] {
+  const lines = text
+    .replace(/=[ \t]*(["'`])[\s\S]*?\1/g, (value) => `=${value.replace(/[^\n]+/g, "#")}`)
+    .split("\n");
+  return lines.flatMap((line, index) => (/^\s*($|#|(export\s+)?[^\s=]+\s*=)/.test(line) ? [] : [index + 1]));
 }
 
 /** What is wrong with a definition begins with its name: then the place is known. */
