@@ -101,7 +101,8 @@ export class Service {
     }
     this.#history = noRestarts;
     this.#isForced = false;
-    this.#parts.status.move("start-asked", "was asked to start", {
+    const reason = why === null ? "was asked to start" : `is being restarted: ${why}`;
+    this.#parts.status.move("start-asked", reason, {
       ...(why === null ? { restarts: 0, recentRestarts: [] } : this.#oneMoreRestart(why)),
       completedAt: null,
       lastLines: [],

@@ -128,7 +128,9 @@ export class Witness {
     this.#states.set(service, to);
     this.#justWas.set(service, from);
     setImmediate(() => this.#justWas.delete(service));
-    if (from !== to && to === "waiting") this.#restarts.set(service, 0);
+    const isOneMore = reason.startsWith("is being restarted: ");
+    if (from !== to && to === "waiting")
+      this.#restarts.set(service, isOneMore ? (this.#restarts.get(service) ?? 0) + 1 : 0);
     if ((from === "backoff" && to === "starting") || (from === to && / took over from /.test(reason)))
       this.#restarts.set(service, (this.#restarts.get(service) ?? 0) + 1);
     if (from === "waiting" && to === "starting") this.#checkStart(service);
