@@ -152,7 +152,7 @@ export class World {
   async breakStarts(name: string): Promise<AsyncDisposable> {
     const flag = join(this.fixture.folder, `broken-${name}`);
     await writeFile(flag, "");
-    return { [Symbol.asyncDispose]: () => rm(flag) };
+    return { [Symbol.asyncDispose]: () => rm(flag, { force: true }) }; // two at once may break the same
   }
 
   #port(name: string): number {
