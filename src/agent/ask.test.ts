@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, test } from "node:test";
 import { defaultResponder } from "../../test/lm-studio/default-responder.ts";
 import type { GenerationRequest, Reply } from "../../test/lm-studio/reply.ts";
-import { freePort } from "../../test/support/ports.ts";
+import { closedPort } from "../../test/support/ports.ts";
 import { openPool } from "../store/pool.ts";
 import { createAgent } from "./app.ts";
 import { Chat } from "./chat.ts";
@@ -433,7 +433,7 @@ test("no schema that a model gets has lengths that its grammar would choke on", 
 });
 
 test("without a chat server, the problem says so and when to try again", async () => {
-  await using chat = new Chat({ url: `http://127.0.0.1:${await freePort()}` });
+  await using chat = new Chat({ url: `http://127.0.0.1:${closedPort}` });
   for (const mode of ["auto", "native", "planner"]) {
     const app = await createAgent({
       config: agentConfig({ AGENT_TOOL_MODE: mode }),
@@ -456,7 +456,7 @@ test("a chat server that does not know our key is our own set-up's fault, not th
 });
 
 test("without a database, the run ends with that, however the model calls tools", async () => {
-  const pool = openPool({ url: `postgres://nobody@127.0.0.1:${await freePort()}/none`, name: "agent" });
+  const pool = openPool({ url: `postgres://nobody@127.0.0.1:${closedPort}/none`, name: "agent" });
   const app = await createAgent({ config: agentConfig(), pool, chat: station.chat });
   for (const [model, reply] of [
     [nativeModel, call("list_subjects", {})],

@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 import { cableTo, eventsOf, eventually, startChat, type TestChat } from "../../test/lm-studio/chat-server.ts";
 import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
 import { type FaultName, faults } from "../../test/lm-studio/reply.ts";
-import { freePort } from "../../test/support/ports.ts";
+import { closedPort } from "../../test/support/ports.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 
 let database: TestDatabase;
@@ -137,7 +137,7 @@ test("an unknown model is 404 with those that there are", async () => {
 });
 
 test("of several LM Studios, the first that answers is asked", async () => {
-  const dead = `http://127.0.0.1:${await freePort()}`;
+  const dead = `http://127.0.0.1:${closedPort}`;
   await using server = await startChat({ url: `${dead},${lm.url}` }, database.url);
   lm.script({ text: "Here." });
   const response = await server.post("/chat", { prompt: "Anyone?" });

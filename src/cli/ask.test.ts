@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { PassThrough } from "node:stream";
 import { type TestContext, test } from "node:test";
-import { freePort } from "../../test/support/ports.ts";
+import { closedPort } from "../../test/support/ports.ts";
 import { ask } from "./ask.ts";
 
 const answered = {
@@ -103,7 +103,7 @@ test("a name with terminal codes in it reaches the terminal without them", async
 });
 
 test("a station that is not running is said to be so, with what starts it", async () => {
-  const { code, out, err } = await run(`http://127.0.0.1:${await freePort()}`);
+  const { code, out, err } = await run(`http://127.0.0.1:${closedPort}`);
   assert.equal(code, 1);
   assert.equal(out, "");
   assert.match(err, /^pugmark: the station is not running: .*`npm start`\.\n$/);

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
+import { closedPort } from "../../test/support/ports.ts";
 import { type TestApi, testApi } from "../api/api.fixture.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 
@@ -202,7 +203,7 @@ test("a file that breaks off in the middle says what was stored", async () => {
 });
 
 test("a station that is not running is said so at once", async () => {
-  const { code, err } = await run(birds, {}, "http://127.0.0.1:1");
+  const { code, err } = await run(birds, {}, `http://127.0.0.1:${closedPort}`);
   assert.equal(code, 1);
   assert.match(err, /the station is not running/);
 });

@@ -11,3 +11,9 @@ export async function freePort(): Promise<number> {
   if (address === null || typeof address === "string") throw new Error("no TCP port");
   return address.port;
 }
+
+/**
+ * A TCP port that nothing listens on while a test runs. A port that was only free a moment ago may be a neighbouring
+ * test's by now; this one takes privileges to listen on, and, unlike port 1, `fetch` does not refuse it unasked.
+ */
+export const closedPort = 2;
