@@ -91,7 +91,10 @@ export class AnswerCache {
 }
 
 /** Two bytes a character, and what an object of V8 takes for each delta. Every text is held twice. */
-function bytesOf({ deltas, text, reasoning, toolCalls }: Completion): number {
+function bytesOf({ deltas, text, reasoning, toolCalls, raw }: Completion): number {
   const calls = toolCalls.length > 0 ? JSON.stringify(toolCalls).length : 0;
-  return 512 + deltas.length * 96 + (text.length + reasoning.length + calls) * 4;
+  const whole = raw === undefined ? 0 : JSON.stringify(raw).length;
+  let events = 0;
+  for (const { event } of deltas) events += event?.length ?? 0;
+  return 512 + deltas.length * 96 + (text.length + reasoning.length + calls) * 4 + (events + whole) * 2;
 }

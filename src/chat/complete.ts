@@ -2,11 +2,13 @@ import type { FastifyBaseLogger } from "fastify";
 import { AppError } from "../http/problem.ts";
 import { StoreError } from "../store/errors.ts";
 import type { InteractionLog } from "../store/interactions.ts";
+import { type AnswerReader, readerFor } from "./answers/answer-reader.ts";
+import { askedText } from "./answers/asked-text.ts";
+import { ThinkingForms } from "./answers/thinking-forms.ts";
 import type { AnswerCache } from "./cache.ts";
 import { ChatError } from "./chat-error.ts";
 import { type Completion, type Head, joinDeltas } from "./completion.ts";
-import type { Chunk, Usage } from "./lm-studio/chunk.ts";
-import { type Delta, Separator, usuallyThinks } from "./lm-studio/reasoning.ts";
+import { type Delta, hasStrayTag } from "./lm-studio/reasoning.ts";
 import type { Endpoint, Upstream } from "./lm-studio/upstream.ts";
 import { requestKey } from "./request-key.ts";
 
@@ -60,8 +62,6 @@ export interface CompleteParts {
 
 /** Calls under way at once; each holds its answer in memory. */
 const callsMax = 256;
-/** Models whose way of thinking is remembered. */
-const modelsMax = 256;
 /** Characters of one answer, thinking included. */
 const answerCharsMax = 4 * 1024 * 1024;
 
@@ -74,8 +74,7 @@ export type Complete = (call: Call, sink?: Sink) => Promise<Answer>;
  */
 export function createComplete({ upstream, cache, interactions, count }: CompleteParts): Complete {
   let underWay = 0;
-  /** How a model was seen to answer: with thinking that lacks its first tag, or without any. */
-  const forms = new Map<string, "unopened" | "plain">();
+  const forms = new ThinkingForms();
 
   return async (call, sink) => {
     if (underWay >= callsMax) {
@@ -95,7 +94,7 @@ export function createComplete({ upstream, cache, interactions, count }: Complet
     const asked = requestKey(call);
     const begunAt = Date.now();
     const begun = performance.now();
-    const progress: Progress = { head: undefined, deltas: [], firstTokenMs: undefined, usage: undefined };
+    const progress: Progress = { reader: undefined, firstTokenMs: undefined };
     const found = call.caching === "use" && cache.isOn ? cache.get(asked.key) : undefined;
     const bypass = call.caching !== "use" || !cache.isOn;
     const source: Source = found ? { cache: "HIT", ageS: found.ageS } : { cache: bypass ? "BYPASS" : "MISS" };
@@ -112,10 +111,10 @@ export function createComplete({ upstream, cache, interactions, count }: Complet
         requestId: call.requestId,
         sessionId: call.sessionId,
         runId: call.runId,
-        model: (completion?.head ?? progress.head)?.model ?? call.body.model,
+        model: (completion?.head ?? progress.reader?.head)?.model ?? call.body.model,
         promptJson: asked.prompt,
         parameters: parametersOf(call),
-        ...(completion ?? joinDeltas(progress.deltas)),
+        ...(completion ?? joinDeltas(progress.reader?.deltas ?? [])),
         finishReason: completion?.finishReason,
         usage: completion?.usage,
         cached: found !== undefined,
@@ -156,85 +155,40 @@ export function createComplete({ upstream, cache, interactions, count }: Complet
   ): Promise<Completion> {
     const { model } = call.body;
     const json = "response_format" in call.body;
-    const form = forms.get(model) ?? (usuallyThinks(model) ? "unopened" : "plain");
-    // Where nobody reads along, holding back costs nothing.
-    const holds = sink === undefined || form === "unopened";
-    const separator = call.separates ? new Separator({ holds, json }) : undefined;
-    let finishReason: string | undefined;
+    const isRead = sink !== undefined;
+    const reader = readerFor(call.endpoint, { model, separates: call.separates, json, isRead, forms });
+    progress.reader = reader;
     let chars = 0;
 
     const pass = (deltas: readonly Delta[]) => {
       for (const { text, reasoning } of deltas) chars += (text?.length ?? 0) + (reasoning?.length ?? 0);
       if (chars > answerCharsMax) throw new ChatError("upstream-invalid", "The model's answer does not end.");
-      progress.deltas.push(...deltas);
       return deltas.length > 0 ? sink?.deltas(deltas) : undefined;
     };
 
-    const asked = JSON.stringify({ ...call.body, stream: true, stream_options: { include_usage: true } });
     try {
-      for await (const chunks of upstream.stream(call.endpoint, asked, model, call.stop)) {
-        if (!progress.head) {
-          progress.head = headOf(chunks[0] as Chunk);
+      for await (const events of upstream.stream(call.endpoint, askedText(call), model, call.stop)) {
+        const deltas = reader.events(events);
+        if (progress.firstTokenMs === undefined && reader.head) {
           progress.firstTokenMs = performance.now() - begun;
-          sink?.begin(progress.head, source);
-        }
-        const deltas: Delta[] = [];
-        for (const chunk of chunks) {
-          finishReason ??= chunk.finishReason;
-          progress.usage ??= chunk.usage;
-          deltas.push(...(separator ? separator.push(chunk) : plain(chunk)));
+          sink?.begin(reader.head, source);
         }
         await pass(deltas);
       }
     } catch (error) {
       // What was held back is logged like the rest of a broken answer.
-      progress.deltas.push(...(separator?.end() ?? []));
+      reader.end();
       throw error;
     }
-    await pass(separator?.end() ?? []);
-    if (!progress.head || finishReason === undefined) {
-      throw new ChatError("upstream-invalid", "LM Studio ended its stream without an answer.");
-    }
-    const joined = joinDeltas(progress.deltas);
-    if (separator?.unopened || (separator && hasStrayTag(joined.text))) remember(model, "unopened");
-    // Under a schema a model does not think, which says nothing of how it does.
-    else if (separator?.reasoningTokens === 0 && !json && !forms.has(model)) remember(model, "plain");
-    return {
-      head: progress.head,
-      deltas: progress.deltas,
-      ...joined,
-      finishReason,
-      usage: withReasoning(progress.usage, separator?.reasoningTokens ?? 0),
-    };
-  }
-
-  function remember(model: string, form: "unopened" | "plain"): void {
-    forms.set(model, form);
-    const [oldest] = forms.keys();
-    if (forms.size > modelsMax && oldest !== undefined) forms.delete(oldest);
+    await pass(reader.end());
+    return reader.completion();
   }
 }
 
 /** What there is of an answer so far. */
 interface Progress {
-  head: Head | undefined;
-  readonly deltas: Delta[];
+  reader: AnswerReader | undefined;
   firstTokenMs: number | undefined;
-  usage: Usage | undefined;
-}
-
-function headOf({ id, created, model, system_fingerprint }: Chunk): Head {
-  return { id, created, model, ...(system_fingerprint === undefined ? {} : { system_fingerprint }) };
-}
-
-function plain({ content }: Chunk): Delta[] {
-  return content ? [{ text: content }] : [];
-}
-
-/** LM Studio counts thinking only where it separates it itself. */
-function withReasoning(usage: Usage | undefined, counted: number): Usage | undefined {
-  if (!usage || counted === 0 || usage.completion_tokens_details?.reasoning_tokens) return usage;
-  return { ...usage, completion_tokens_details: { reasoning_tokens: counted } };
 }
 
 /** Whole, told apart, and from the model that was asked: another one may have answered in its place. */
@@ -243,12 +197,8 @@ function isReusable(call: Call, { finishReason, head, text }: Completion): boole
   return whole && head.model === call.body.model && !(call.separates && hasStrayTag(text));
 }
 
-function hasStrayTag(text: string): boolean {
-  return text.includes("</think>");
-}
-
 function parametersOf(call: Call): Record<string, unknown> {
-  const { messages: _messages, prompt: _prompt, ...parameters } = call.body;
+  const { messages: _messages, prompt: _prompt, input: _input, ...parameters } = call.body;
   return parameters;
 }
 

@@ -26,6 +26,8 @@ export interface Completion {
   readonly toolCalls: readonly ToolCall[];
   readonly finishReason: string;
   readonly usage: Usage | undefined;
+  /** What the endpoints that are no completions answer whole: an `EmbeddingList`, or a response's `FinalEvent`. */
+  readonly raw?: unknown;
 }
 
 /** Text and thinking of the deltas, each in one piece, and their tool calls. */

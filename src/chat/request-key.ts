@@ -3,9 +3,16 @@ import { ChatError } from "./chat-error.ts";
 import type { Endpoint } from "./lm-studio/upstream.ts";
 
 /** How the answer travels, and who is meant to count it: no part of the question. */
-const transport = new Set(["stream", "stream_options", "user", "metadata", "ttl"]);
+const transport = new Set(["stream", "stream_options", "encoding_format", "user", "metadata", "ttl"]);
 /** Here the order of keys reaches the model: in the prompt template, and in the grammar it answers by. */
-const ordered = new Set(["tools", "response_format"]);
+const ordered = new Set(["tools", "response_format", "text"]);
+/** Where each endpoint has its prompt. */
+const askedIn = {
+  chat: "messages",
+  text: "prompt",
+  embeddings: "input",
+  responses: "input",
+} satisfies Record<Endpoint, string>;
 const depthMax = 64;
 
 export interface Question {
@@ -23,7 +30,7 @@ export interface Question {
  * Throws `ChatError` `request-too-deep` on values nested more than 64 deep.
  */
 export function requestKey({ endpoint, caller, separates, body }: Question): { key: string; prompt: string } {
-  const asked = endpoint === "chat" ? "messages" : "prompt";
+  const asked = askedIn[endpoint];
   const prompt = canonical(body[asked], 0);
   let rest = "";
   for (const name of Object.keys(body).sort()) {

@@ -5,6 +5,8 @@ export interface Delta {
   readonly text?: string;
   readonly reasoning?: string;
   readonly toolCalls?: readonly ToolCallPiece[];
+  /** One event of `/v1/responses` as it is sent on, its line ends included. */
+  readonly event?: string;
 }
 
 export interface SeparatorOptions {
@@ -180,6 +182,11 @@ export class Separator {
 /** True for the names of models that think before they answer. */
 export function usuallyThinks(model: string): boolean {
   return /(^|[^a-z])(r1|qwq|magistral|gpt-oss)([^a-z]|$)|think|reason/i.test(model);
+}
+
+/** True for a text in which thinking was not told apart: it began before anybody could know. */
+export function hasStrayTag(text: string): boolean {
+  return text.includes(closing);
 }
 
 const opening = "<think>";

@@ -1,13 +1,18 @@
 import { type Dispatcher, Pool } from "undici";
+import type { AnswerEvent } from "../answers/answer-reader.ts";
 import { ChatError } from "../chat-error.ts";
-import { type Chunk, readChunk } from "./chunk.ts";
 import { classify, connectionError, isStaleConnection } from "./errors.ts";
 import { type ServerSentEvent, SseParser } from "./sse.ts";
 
-/** Which of LM Studio's two generating endpoints: with the model's prompt template, or without. */
-export type Endpoint = "chat" | "text";
+/** Which of LM Studio's endpoints: `chat` has the model's prompt template, `text` none. */
+export type Endpoint = "chat" | "text" | "embeddings" | "responses";
 
-const pathOf = { chat: "/v1/chat/completions", text: "/v1/completions" } satisfies Record<Endpoint, string>;
+const pathOf = {
+  chat: "/v1/chat/completions",
+  text: "/v1/completions",
+  embeddings: "/v1/embeddings",
+  responses: "/v1/responses",
+} satisfies Record<Endpoint, string>;
 
 export interface UpstreamOptions {
   /** LM Studio's roots; the first that answers is used. */
@@ -42,6 +47,8 @@ const connectionsMax = 128;
 const keepAliveMs = 3_500;
 /** Bytes of an answer that is not a stream: an error, or the list of models. */
 const wholeBytesMax = 1024 * 1024;
+/** … and embeddings: 2,048 inputs of 1,536 numbers. */
+const embeddingsBytesMax = 64 * 1024 * 1024;
 
 /** The connection to LM Studio. Every call it takes is streamed, so that silence is noticed and leaving works. */
 export class Upstream implements AsyncDisposable {
@@ -74,8 +81,8 @@ export class Upstream implements AsyncDisposable {
   }
 
   /**
-   * Asks a model and gives its answer chunk by chunk. `body` is JSON with `stream: true`. Ends only after
-   * `[DONE]`; whatever else happens throws a `ChatError`. Aborting `stop` closes the connection at once,
+   * Asks a model and gives its answer event by event. `body` is JSON as it is to be sent. Ends only after
+   * the event that ends an answer; whatever else happens throws a `ChatError`. Aborting `stop` closes the connection at once,
    * and LM Studio stops generating.
    */
   async *stream(
@@ -83,13 +90,13 @@ export class Upstream implements AsyncDisposable {
     body: string,
     model: string,
     stop: AbortController,
-  ): AsyncGenerator<readonly Chunk[], void> {
+  ): AsyncGenerator<readonly AnswerEvent[], void> {
     const watch = new Watch(this.#options, stop, (root) => this.#lookAt(root, model));
     let root: Root | undefined;
     try {
       const opened = await this.#open(pathOf[endpoint], body, model, stop, watch);
       root = opened.root;
-      yield* readAnswer(opened.response, watch);
+      yield* readAnswer(opened.response, endpoint, watch);
     } catch (error) {
       if (stop.signal.aborted) throw stop.signal.reason;
       const failure = connectionError(error, (root ?? this.#root(0)).url, model);
@@ -219,15 +226,16 @@ export class Upstream implements AsyncDisposable {
 
 async function* readAnswer(
   response: Dispatcher.ResponseData,
+  endpoint: Endpoint,
   watch: Watch,
-): AsyncGenerator<readonly Chunk[], void> {
+): AsyncGenerator<readonly AnswerEvent[], void> {
   const type = String(response.headers["content-type"] ?? "");
   if (response.statusCode !== 200 || !type.startsWith("text/event-stream")) {
-    const text = await wholeText(response);
+    const text = await wholeText(response, endpoint === "embeddings" ? embeddingsBytesMax : wholeBytesMax);
     const body = parsed(text);
     // A proxy in front of LM Studio may gather the stream up: the answer is as good.
-    if (response.statusCode === 200 && isCompletion(body)) {
-      yield [readChunk(body)];
+    if (response.statusCode === 200 && isAnswer(body)) {
+      yield [{ event: "whole", value: body }];
       return;
     }
     if (body === undefined && response.statusCode < 300) {
@@ -242,16 +250,17 @@ async function* readAnswer(
   let finished = false;
   try {
     for await (const bytes of response.body) {
-      // After [DONE] only the end is waited for, without which the connection could not be used again.
+      // After the last event only the end is waited for, without which the connection could not be used again.
       if (finished) continue;
-      const { chunks, done, failure } = chunksOf(parser.push(bytes as Uint8Array));
+      const { events, done, failure } = eventsOf(parser.push(bytes as Uint8Array));
       finished = done;
       if (finished) watch.finishIn(() => response.body.destroy());
-      if (chunks.length > 0) {
+      if (events.length > 0) {
+        const spoke = finished || !events.every(({ event }) => beforeTokens.test(event));
         // While a slow reader holds us up, silence is not LM Studio's.
-        watch.pause();
-        yield chunks;
-        if (!finished) watch.awaitToken();
+        if (spoke) watch.pause();
+        yield events;
+        if (spoke && !finished) watch.awaitToken();
       }
       if (failure !== undefined) throw failure;
     }
@@ -261,29 +270,44 @@ async function* readAnswer(
   if (!finished) throw new ChatError("upstream-cut", "LM Studio's stream ended before its answer did.");
 }
 
-function isCompletion(body: unknown): boolean {
-  return typeof body === "object" && body !== null && "choices" in body && Array.isArray(body.choices);
+/** What each endpoint's whole answer has, and no error: completions, embeddings, responses. */
+function isAnswer(body: unknown): boolean {
+  const { choices, data, output } = (body ?? {}) as Record<string, unknown>;
+  return [choices, data, output].some(Array.isArray);
 }
 
-/** What the events say up to the first that is no chunk: tokens that came before an error still count. */
-function chunksOf(events: readonly ServerSentEvent[]): { chunks: Chunk[]; done: boolean; failure?: unknown } {
-  const chunks: Chunk[] = [];
+/** What came up to the first event that is an error: tokens that came before it still count. */
+function eventsOf(events: readonly ServerSentEvent[]): {
+  events: AnswerEvent[];
+  done: boolean;
+  failure?: unknown;
+} {
+  const read: AnswerEvent[] = [];
   try {
-    for (const event of events) {
-      if (event.data === "[DONE]") return { chunks, done: true };
-      chunks.push(chunkOf(event));
+    for (const { event, data } of events) {
+      if (data === "[DONE]") return { events: read, done: true };
+      const value = parsed(data);
+      if (isFailure(event, value)) throw classify(value);
+      if (value === undefined) {
+        throw new ChatError("upstream-invalid", "LM Studio sent an event that is no part of an answer.");
+      }
+      read.push({ event, value });
+      if (lastOfResponse.test(event)) return { events: read, done: true };
     }
   } catch (failure) {
-    return { chunks, done: false, failure };
+    return { events: read, done: false, failure };
   }
-  return { chunks, done: false };
+  return { events: read, done: false };
 }
 
-function chunkOf({ event, data }: ServerSentEvent): Chunk {
-  const value = parsed(data);
-  const failed = event === "error" || (typeof value === "object" && value !== null && "error" in value);
-  if (failed) throw classify(value);
-  return readChunk(value);
+/** These of `/v1/responses` come at once, while the prompt is still to be read. */
+const beforeTokens = /^response\.(created|queued|in_progress)$/;
+/** A stream of `/v1/responses` ends with one of these; OpenAI sends no `[DONE]` there. */
+const lastOfResponse = /^response\.(completed|incomplete|failed)$/;
+
+function isFailure(event: string, value: unknown): boolean {
+  if (event === "error") return true;
+  return typeof value === "object" && value !== null && "error" in value && value.error !== null;
 }
 
 /**
@@ -390,12 +414,12 @@ function silent(root: Root, silenceMs: number): ChatError {
   );
 }
 
-async function wholeText(response: Dispatcher.ResponseData): Promise<string> {
+async function wholeText(response: Dispatcher.ResponseData, bytesMax = wholeBytesMax): Promise<string> {
   const parts: Uint8Array[] = [];
   let size = 0;
   for await (const bytes of response.body) {
     size += bytes.length;
-    if (size > wholeBytesMax) throw new ChatError("upstream-invalid", "LM Studio's answer is far too long.");
+    if (size > bytesMax) throw new ChatError("upstream-invalid", "LM Studio's answer is far too long.");
     parts.push(bytes);
   }
   return Buffer.concat(parts).toString();

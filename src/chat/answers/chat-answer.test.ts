@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { AnswerEvent, ReaderOptions } from "./answer-reader.ts";
+import { ChatAnswer } from "./chat-answer.ts";
+import { ThinkingForms } from "./thinking-forms.ts";
+
+const options = (more: Partial<ReaderOptions> = {}): ReaderOptions => ({
+  model: "qwen",
+  separates: true,
+  json: false,
+  isRead: true,
+  forms: new ThinkingForms(),
+  ...more,
+});
+const head = { id: "chatcmpl-1", created: 1_785_472_762, model: "qwen" };
+const usage = { prompt_tokens: 3, completion_tokens: 4, total_tokens: 7 };
+const chunk = (delta: object, finish_reason: string | null = null): AnswerEvent => ({
+  event: "",
+  value: { ...head, choices: [{ index: 0, delta, finish_reason }] },
+});
+const words = (...all: readonly string[]) => all.map((content) => chunk({ content }));
+const ending = [chunk({}, "stop"), { event: "", value: { ...head, choices: [], usage } }];
+
+function read(reader: ChatAnswer, events: readonly AnswerEvent[]) {
+  const given = [...reader.events(events), ...reader.end()];
+  assert.deepEqual(given, reader.deltas);
+  return reader.completion();
+}
+
+test("an answer is made of its chunks, its usage included", () => {
+  const completion = read(new ChatAnswer(options()), [...words("Four", "."), ...ending]);
+  assert.deepEqual(completion, {
+    head,
+    deltas: [{ text: "Four" }, { text: "." }],
+    text: "Four.",
+    reasoning: "",
+    toolCalls: [],
+    finishReason: "stop",
+    usage,
+  });
+});
+
+test("thinking in the text is told apart and counted, unless the text is to stay as it is", () => {
+  const events = [...words("<think>", "two", "</think>", "Four."), ...ending];
+  const apart = read(new ChatAnswer(options()), events);
+  assert.deepEqual([apart.text, apart.reasoning], ["Four.", "two"]);
+  assert.equal(apart.usage?.completion_tokens_details?.reasoning_tokens, 3);
+  const raw = read(new ChatAnswer(options({ separates: false })), events);
+  assert.deepEqual([raw.text, raw.usage], ["<think>two</think>Four.", usage]);
+});
+
+test("an answer that came in one piece is not counted by its pieces", () => {
+  const message = { content: "<think>two and two</think>Four." };
+  const value = { ...head, choices: [{ index: 0, message, finish_reason: "stop" }], usage };
+  const completion = read(new ChatAnswer(options()), [{ event: "whole", value }]);
+  assert.deepEqual([completion.text, completion.reasoning], ["Four.", "two and two"]);
+  assert.deepEqual(completion.usage, usage);
+});
+
+test("how a model thinks is remembered for its next answer", () => {
+  const forms = new ThinkingForms();
+  const events = [...words("two", "</think>", "Four."), ...ending];
+  assert.equal(read(new ChatAnswer(options({ forms })), events).text, "two</think>Four.");
+  assert.equal(read(new ChatAnswer(options({ forms })), events).text, "Four.");
+});
+
+test("what is no chunk is refused, and what came before it is still there", () => {
+  const reader = new ChatAnswer(options());
+  const broken = [...words("Fo"), { event: "", value: { hello: 1 } }];
+  assert.throws(() => reader.events(broken), { code: "upstream-invalid" });
+  assert.deepEqual(reader.deltas, [{ text: "Fo" }]);
+});
+
+test("a stream without a reason to end is no answer", () => {
+  const reader = new ChatAnswer(options());
+  reader.events(words("Four"));
+  reader.end();
+  assert.throws(() => reader.completion(), { code: "upstream-invalid" });
+});

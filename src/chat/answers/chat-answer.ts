@@ -1,0 +1,86 @@
+import { ChatError } from "../chat-error.ts";
+import { type Completion, type Head, joinDeltas } from "../completion.ts";
+import { type Chunk, readChunk, type Usage } from "../lm-studio/chunk.ts";
+import { type Delta, hasStrayTag, Separator } from "../lm-studio/reasoning.ts";
+import type { AnswerEvent, AnswerReader, ReaderOptions } from "./answer-reader.ts";
+
+/**
+ * Reads the answers of `/v1/chat/completions` and `/v1/completions`, with thinking told apart where that is
+ * asked for, and remembers the form that the model's thinking took.
+ */
+export class ChatAnswer implements AnswerReader {
+  readonly deltas: Delta[] = [];
+  head: Head | undefined;
+  readonly #options: ReaderOptions;
+  readonly #separator: Separator | undefined;
+  #finishReason: string | undefined;
+  #usage: Usage | undefined;
+  /** In one piece, there are no chunks to count tokens by. */
+  #isWhole = false;
+
+  constructor(options: ReaderOptions) {
+    const { model, json, isRead, forms } = options;
+    this.#options = options;
+    // Where nobody reads along, holding back costs nothing.
+    const holds = !isRead || forms.isUnopened(model);
+    this.#separator = options.separates ? new Separator({ holds, json }) : undefined;
+  }
+
+  events(events: readonly AnswerEvent[]): Delta[] {
+    const before = this.deltas.length;
+    for (const { event, value } of events) {
+      const chunk = readChunk(value);
+      this.head ??= headOf(chunk);
+      this.#isWhole ||= event === "whole";
+      this.#finishReason ??= chunk.finishReason;
+      this.#usage ??= chunk.usage;
+      this.deltas.push(...(this.#separator ? this.#separator.push(chunk) : plain(chunk)));
+    }
+    return this.deltas.slice(before);
+  }
+
+  end(): Delta[] {
+    const held = this.#separator?.end() ?? [];
+    this.deltas.push(...held);
+    return held;
+  }
+
+  completion(): Completion {
+    if (!this.head || this.#finishReason === undefined) {
+      throw new ChatError("upstream-invalid", "LM Studio ended its stream without an answer.");
+    }
+    const joined = joinDeltas(this.deltas);
+    this.#remember(joined.text);
+    return {
+      head: this.head,
+      deltas: this.deltas,
+      ...joined,
+      finishReason: this.#finishReason,
+      usage: withReasoning(this.#usage, this.#isWhole ? 0 : (this.#separator?.reasoningTokens ?? 0)),
+    };
+  }
+
+  #remember(text: string): void {
+    const { model, json, forms } = this.#options;
+    if (!this.#separator) return;
+    if (this.#separator.unopened || hasStrayTag(text)) forms.remember(model, "unopened");
+    // Under a schema a model does not think, which says nothing of how it does.
+    else if (this.#separator.reasoningTokens === 0 && !json && !forms.isKnown(model)) {
+      forms.remember(model, "plain");
+    }
+  }
+}
+
+function headOf({ id, created, model, system_fingerprint }: Chunk): Head {
+  return { id, created, model, ...(system_fingerprint === undefined ? {} : { system_fingerprint }) };
+}
+
+function plain({ content }: Chunk): Delta[] {
+  return content ? [{ text: content }] : [];
+}
+
+/** LM Studio counts thinking only where it separates it itself. */
+function withReasoning(usage: Usage | undefined, counted: number): Usage | undefined {
+  if (!usage || counted === 0 || usage.completion_tokens_details?.reasoning_tokens) return usage;
+  return { ...usage, completion_tokens_details: { reasoning_tokens: counted } };
+}
