@@ -5,7 +5,7 @@ import { edgeStatusOf } from "../http/problem.ts";
 import { storeStatusOf } from "../store/errors.ts";
 import { openInteractionLog } from "../store/interactions.ts";
 import { type Pool, ping } from "../store/pool.ts";
-import { AnswerCache } from "./cache.ts";
+import { AnswerCache } from "./cache/answer-cache.ts";
 import { chatStatusOf } from "./chat-error.ts";
 import { type Complete, createComplete } from "./complete.ts";
 import { Upstream } from "./lm-studio/upstream.ts";
@@ -52,7 +52,10 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     loadMs: config.API_LOAD_TIMEOUT * 1000,
   });
   app.addHook("onClose", () => upstream[Symbol.asyncDispose]());
-  const cache = new AnswerCache({ ttlMs: config.CACHE_TTL * 1000 });
+  const cache = new AnswerCache({
+    ttlMs: config.CACHE_TTL * 1000,
+    bytesMax: config.CACHE_MAX_MB * 1024 * 1024,
+  });
   const complete = createComplete({
     upstream,
     cache,

@@ -17,6 +17,7 @@ export type ChatErrorCode =
   | "model-load-failed"
   | "model-crashed"
   | "context-length-exceeded"
+  | "cache-miss"
   | "client-gone"
   | "interaction-unknown"
   | "cursor-invalid";
@@ -40,6 +41,7 @@ export const chatStatusOf = {
   "model-load-failed": 503,
   "model-crashed": 502,
   "context-length-exceeded": 400,
+  "cache-miss": 504,
   // Nobody is left to read it; it is what the log has as the outcome of such a call.
   "client-gone": 499,
   "interaction-unknown": 404,

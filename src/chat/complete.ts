@@ -5,7 +5,7 @@ import type { InteractionLog } from "../store/interactions.ts";
 import { type AnswerReader, readerFor } from "./answers/answer-reader.ts";
 import { askedText } from "./answers/asked-text.ts";
 import { ThinkingForms } from "./answers/thinking-forms.ts";
-import type { AnswerCache } from "./cache.ts";
+import type { AnswerCache } from "./cache/answer-cache.ts";
 import { ChatError } from "./chat-error.ts";
 import { type Completion, type Head, joinDeltas } from "./completion.ts";
 import { type Delta, hasStrayTag } from "./lm-studio/reasoning.ts";
@@ -26,11 +26,21 @@ export interface Call {
   readonly body: Readonly<Record<string, unknown>> & { readonly model: string };
   /** Whether thinking is told apart from the answer. */
   readonly separates: boolean;
-  /** `none`: neither look the answer up nor keep it; `fresh`: only keep it. */
-  readonly caching: "use" | "fresh" | "none";
+  readonly caching: Caching;
   /** Aborted when the caller leaves. */
   readonly stop: AbortController;
   readonly log: FastifyBaseLogger;
+}
+
+/** What a caller allows the cache. */
+export interface Caching {
+  /** Whether a kept answer will do, and up to which age. */
+  readonly read: boolean;
+  readonly maxAgeS?: number;
+  /** Whether the answer may be kept. */
+  readonly write: boolean;
+  /** The model is not asked: without a kept answer there is none. */
+  readonly onlyIfCached?: boolean;
 }
 
 /** Where a streamed answer goes. What returns a promise is waited for: a slow reader slows the model down. */
@@ -95,8 +105,9 @@ export function createComplete({ upstream, cache, interactions, count }: Complet
     const begunAt = Date.now();
     const begun = performance.now();
     const progress: Progress = { reader: undefined, firstTokenMs: undefined };
-    const found = call.caching === "use" && cache.isOn ? cache.get(asked.key) : undefined;
-    const bypass = call.caching !== "use" || !cache.isOn;
+    const { read, write, maxAgeS, onlyIfCached } = call.caching;
+    const found = read ? await cache.get(asked.key, maxAgeS) : undefined;
+    const bypass = !read || !cache.isOn;
     const source: Source = found ? { cache: "HIT", ageS: found.ageS } : { cache: bypass ? "BYPASS" : "MISS" };
 
     const record = (end: { completion?: Completion; error?: unknown }, processingTimeMs: number) => {
@@ -126,6 +137,8 @@ export function createComplete({ upstream, cache, interactions, count }: Complet
     };
 
     try {
+      if (!found && onlyIfCached)
+        throw new ChatError("cache-miss", "There is no answer to this in the cache.");
       const completion = found?.completion ?? (await generate(call, progress, source, begun, sink));
       if (found && sink) {
         sink.begin(completion.head, source);
@@ -134,7 +147,9 @@ export function createComplete({ upstream, cache, interactions, count }: Complet
       call.stop.signal.throwIfAborted();
       const processingTimeMs = performance.now() - begun;
       await record({ completion }, processingTimeMs);
-      if (!found && call.caching !== "none" && isReusable(call, completion)) cache.set(asked.key, completion);
+      if (!found && write && isReusable(call, completion)) {
+        cache.set(asked.key, completion, { model: call.body.model, caller: call.caller });
+      }
       return { completion, source, processingTimeMs };
     } catch (error) {
       // The log itself failed: there is no way to note that there.

@@ -46,6 +46,11 @@ test("values nested without end are refused, wherever they are", () => {
   }
 });
 
+test("a key begins with its endpoint and model, whatever that is called", () => {
+  assert.match(keyOf({}), /^chat\/m\/[\w-]{43}$/);
+  assert.match(withBody({ model: "qwen/qwq-32b" }), /^chat\/qwen\/qwq-32b\/[\w-]{43}$/);
+});
+
 test("the canonical prompt is the prompt", () => {
   assert.deepEqual(JSON.parse(requestKey(question).prompt), question.body.messages);
 });

@@ -21,12 +21,13 @@ export interface Question {
   readonly caller: string;
   /** Whether thinking is told apart in the answer. */
   readonly separates: boolean;
-  readonly body: Readonly<Record<string, unknown>>;
+  readonly body: Readonly<Record<string, unknown>> & { readonly model: string };
 }
 
 /**
- * One name for all requests that ask the same: the canonical form of the body, hashed with the endpoint and
- * the caller. Also gives the canonical text of the prompt, which the log can store as it is.
+ * One name for all requests that ask the same: `endpoint/model/hash`, where the hash is of the body's
+ * canonical form, the endpoint and the caller. A model's name may have slashes of its own. Also gives the
+ * canonical text of the prompt, which the log can store as it is.
  * Throws `ChatError` `request-too-deep` on values nested more than 64 deep.
  */
 export function requestKey({ endpoint, caller, separates, body }: Question): { key: string; prompt: string } {
@@ -38,10 +39,8 @@ export function requestKey({ endpoint, caller, separates, body }: Question): { k
     checkDepth(body[name], 0);
     rest += `${JSON.stringify(name)}:${ordered.has(name) ? JSON.stringify(body[name]) : canonical(body[name], 0)},`;
   }
-  return {
-    key: hash("sha256", JSON.stringify([endpoint, caller, separates]) + rest + prompt, "base64url"),
-    prompt,
-  };
+  const digest = hash("sha256", JSON.stringify([endpoint, caller, separates]) + rest + prompt, "base64url");
+  return { key: `${endpoint}/${body.model}/${digest}`, prompt };
 }
 
 /** JSON with sorted keys and no spaces. */

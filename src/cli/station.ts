@@ -78,6 +78,7 @@ const ofTheModel = [
   "API_FIRST_TOKEN_TIMEOUT",
   "API_LOAD_TIMEOUT",
   "CACHE_TTL",
+  "CACHE_MAX_MB",
   "CHAT_MAX_TOKENS",
 ] as const;
 

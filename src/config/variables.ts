@@ -78,6 +78,11 @@ export const variables = {
     standard: "3600",
     meaning: "seconds that a chat answer is reused; 0 turns the cache off",
   },
+  CACHE_MAX_MB: {
+    parse: integer(0, 1_048_576),
+    standard: "64",
+    meaning: "MiB of memory for chat answers that are reused; 0 keeps none there",
+  },
   CHAT_MAX_TOKENS: {
     parse: integer(1, 1_000_000),
     standard: "4096",

@@ -35,6 +35,6 @@ export function cacheRoutes(app: App, { cache }: RouteParts): void {
         response: { 200: Type.Object({ removed: Type.Integer() }) },
       },
     },
-    async () => ({ removed: cache.clear() }),
+    async () => ({ removed: cache.remove({}) }),
   );
 }

@@ -109,6 +109,19 @@ test("Cache-Control decides whether an old answer will do, and whether the new o
   assert.equal(await cached("No-Cache"), "BYPASS");
   assert.equal(await cached("max-age=0"), "BYPASS");
   assert.equal(await cached(), "HIT");
+  assert.equal(await cached("max-age=60"), "HIT");
+});
+
+test("only-if-cached never asks the model: without a kept answer it fails, and the log has that", async () => {
+  const post = () =>
+    chat.post("/chat", { prompt: "Known?" }, { headers: { "cache-control": "only-if-cached" } });
+  const before = lm.generations.length;
+  const miss = await post();
+  assert.deepEqual([miss.status, ((await miss.json()) as { code: string }).code], [504, "cache-miss"]);
+  assert.equal(lm.generations.length, before);
+  assert.equal((await rowOf(miss.headers.get("x-interaction-id") ?? "")).outcome, "cache-miss");
+  await ask({ prompt: "Known?" });
+  assert.equal((await post()).headers.get("x-cache"), "HIT");
 });
 
 test("the cache can be looked at and emptied", async () => {

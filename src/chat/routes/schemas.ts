@@ -1,4 +1,5 @@
 import { Type } from "typebox";
+import type { Caching } from "../complete.ts";
 
 /** What can go wrong on the routes that ask a model; each status has several codes. */
 export const callFailures: Readonly<Record<number, string>> = {
@@ -10,7 +11,7 @@ export const callFailures: Readonly<Record<number, string>> = {
   415: "The request is not JSON",
   502: "LM Studio answered with an error, or broke off",
   503: "LM Studio or the database is away, or too much is under way",
-  504: "LM Studio has gone quiet",
+  504: "LM Studio has gone quiet, or `only-if-cached` found no answer",
 };
 
 /** Names of sessions. */
@@ -25,16 +26,30 @@ export const CallHeaders = Type.Object({
   "cache-control": Type.Optional(
     Type.String({
       maxLength: 256,
-      description: "`no-cache` or `max-age=0`: ask the model anew; `no-store`: and do not keep the answer",
+      description:
+        "`no-cache` or `max-age=0`: ask the model anew; `no-store`: and do not keep the answer; `max-age=N`: " +
+        "no answer older than N seconds; `only-if-cached`: do not ask the model (504 where there is no answer)",
     }),
   ),
 });
 
-/** What the request's Cache-Control asks for. */
-export function cachingOf(header = ""): "use" | "fresh" | "none" {
+/** What the request's Cache-Control asks for (RFC 9111). What is not known here is passed over. */
+export function cachingOf(header = ""): Caching {
   const directives = header.split(",").map((directive) => directive.trim().toLowerCase());
-  if (directives.includes("no-store")) return "none";
-  return directives.includes("no-cache") || directives.includes("max-age=0") ? "fresh" : "use";
+  const stores = !directives.includes("no-store");
+  const maxAgeS = Math.min(...directives.filter((name) => /^max-age(=|$)/.test(name)).map(secondsOf));
+  return {
+    read: stores && !directives.includes("no-cache") && maxAgeS > 0,
+    write: stores,
+    ...(Number.isFinite(maxAgeS) ? { maxAgeS } : {}),
+    ...(directives.includes("only-if-cached") ? { onlyIfCached: true } : {}),
+  };
+}
+
+/** Whoever cares for an answer's age, and says it wrongly, gets a new one. */
+function secondsOf(directive: string): number {
+  const [, seconds] = /^max-age="?(\d{1,10})"?$/.exec(directive) ?? [];
+  return Number(seconds ?? 0);
 }
 
 export const Usage = Type.Object({

@@ -1,0 +1,129 @@
+import type { Completion } from "../completion.ts";
+import { isSelected, type KeptAnswer, type Selection } from "./kept-answer.ts";
+
+interface Entry {
+  readonly answer: KeptAnswer;
+  /** `answer.storedAt`, unless the clock was set back since. */
+  storedAt: number;
+  readonly bytes: number;
+  hits: number;
+}
+
+export interface MemoryOptions {
+  /** Milliseconds that an answer is good for. */
+  readonly ttlMs: number;
+  /** Memory that answers may take, in bytes as estimated; 0: none is kept. */
+  readonly bytesMax: number;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+}
+
+/** An answer in memory, without what was asked and said. */
+export interface ListedAnswer {
+  readonly key: string;
+  readonly model: string;
+  readonly age_s: number;
+  readonly bytes: number;
+  readonly hits: number;
+}
+
+/** One answer may take this part of the memory: it must not push all others out. */
+const shareMax = 1 / 8;
+
+/** Answers in this process, by key. The one not asked for the longest goes first. */
+export class MemoryTier {
+  /** From the one not asked for the longest to the one asked for last. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #ttlMs: number;
+  readonly #bytesMax: number;
+  readonly #clock: () => number;
+  #bytes = 0;
+
+  constructor({ ttlMs, bytesMax, clock }: MemoryOptions) {
+    this.#ttlMs = ttlMs;
+    this.#bytesMax = bytesMax;
+    this.#clock = clock;
+  }
+
+  get entries(): number {
+    return this.#entries.size;
+  }
+
+  /** As estimated. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The answer and its age in seconds, unless there is none that is still good, and at most `maxAgeS` old. */
+  get(key: string, maxAgeS = Number.POSITIVE_INFINITY): { answer: KeptAnswer; ageS: number } | undefined {
+    const entry = this.#entries.get(key);
+    if (!entry) return undefined;
+    const ageMs = this.#age(entry);
+    if (ageMs >= this.#ttlMs) {
+      this.#drop(key, entry);
+      return undefined;
+    }
+    if (ageMs > maxAgeS * 1000) return undefined;
+    entry.hits += 1;
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    return { answer: entry.answer, ageS: Math.floor(ageMs / 1000) };
+  }
+
+  set(key: string, answer: KeptAnswer): void {
+    const bytes = bytesOf(key, answer.completion);
+    if (bytes > this.#bytesMax * shareMax) return;
+    const before = this.#entries.get(key);
+    if (before) this.#drop(key, before);
+    this.#entries.set(key, { answer, storedAt: answer.storedAt, bytes, hits: 0 });
+    this.#bytes += bytes;
+    for (const [oldest, entry] of this.#entries) {
+      if (this.#bytes <= this.#bytesMax) break;
+      this.#drop(oldest, entry);
+    }
+  }
+
+  /** Forgets the answers that are meant; gives their keys. */
+  remove(selection: Selection): string[] {
+    const removed: string[] = [];
+    for (const [key, entry] of this.#entries) {
+      if (!isSelected(selection, key, entry.answer.about)) continue;
+      this.#drop(key, entry);
+      removed.push(key);
+    }
+    return removed;
+  }
+
+  /** The answers that are meant and still good, the one asked for last first. */
+  list(selection: Selection): ListedAnswer[] {
+    const listed: ListedAnswer[] = [];
+    for (const [key, entry] of this.#entries) {
+      const ageMs = this.#age(entry);
+      if (ageMs >= this.#ttlMs) this.#drop(key, entry);
+      else if (isSelected(selection, key, entry.answer.about)) {
+        const { model } = entry.answer.about;
+        listed.push({ key, model, age_s: Math.floor(ageMs / 1000), bytes: entry.bytes, hits: entry.hits });
+      }
+    }
+    return listed.reverse();
+  }
+
+  /** Milliseconds. */
+  #age(entry: Entry): number {
+    const now = this.#clock();
+    // Where the clock was set back the answer counts as new, once: it must not stay until the clock is there again.
+    if (entry.storedAt > now) entry.storedAt = now;
+    return now - entry.storedAt;
+  }
+
+  #drop(key: string, entry: Entry): void {
+    this.#entries.delete(key);
+    this.#bytes -= entry.bytes;
+  }
+}
+
+/** Two bytes a character, and what an object of V8 takes for each delta. Every text is held twice. */
+function bytesOf(key: string, { deltas, text, reasoning, toolCalls }: Completion): number {
+  const calls = toolCalls.length > 0 ? JSON.stringify(toolCalls).length : 0;
+  return 512 + key.length * 2 + deltas.length * 96 + (text.length + reasoning.length + calls) * 4;
+}
