@@ -1,4 +1,3 @@
-import { Counter } from "prom-client";
 import type { Config } from "../config/config.ts";
 import { type App, createApp } from "../http/app.ts";
 import { edgeStatusOf } from "../http/problem.ts";
@@ -6,6 +5,7 @@ import { storeStatusOf } from "../store/errors.ts";
 import { openInteractionLog } from "../store/interactions.ts";
 import { type Pool, ping } from "../store/pool.ts";
 import { AnswerCache } from "./cache/answer-cache.ts";
+import { callMetrics } from "./call-metrics.ts";
 import { chatStatusOf } from "./chat-error.ts";
 import { type Complete, createComplete } from "./complete.ts";
 import { Upstream } from "./lm-studio/upstream.ts";
@@ -60,7 +60,7 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     upstream,
     cache,
     interactions: openInteractionLog(pool),
-    count: callCounter(app),
+    observer: callMetrics(app),
   });
   const parts: RouteParts = { config, pool, upstream, cache, complete, statusOf };
   chatRoute(app, parts);
@@ -69,14 +69,4 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   interactionRoutes(app, parts);
   await app.register(async (scope) => openAiRoutes(scope as unknown as App, parts), { prefix: "/v1" });
   return app;
-}
-
-function callCounter(app: App): Parameters<typeof createComplete>[0]["count"] {
-  const calls = new Counter({
-    name: "chat_calls_total",
-    help: "Questions to a model by route, outcome and what the cache said",
-    labelNames: ["route", "outcome", "cache"] as const,
-    registers: [app.metrics],
-  });
-  return ({ route }, outcome, { cache }) => calls.inc({ route, outcome, cache });
 }

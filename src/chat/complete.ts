@@ -7,10 +7,27 @@ import { askedText } from "./answers/asked-text.ts";
 import { ThinkingForms } from "./answers/thinking-forms.ts";
 import type { AnswerCache } from "./cache/answer-cache.ts";
 import { ChatError } from "./chat-error.ts";
-import { type Completion, type Head, joinDeltas } from "./completion.ts";
+import type { Completion, Head } from "./completion.ts";
+import { Flight, type FlightEnd, follow } from "./flight.ts";
 import { type Delta, hasStrayTag } from "./lm-studio/reasoning.ts";
 import type { Endpoint, Upstream } from "./lm-studio/upstream.ts";
 import { requestKey } from "./request-key.ts";
+import { Trip } from "./trip.ts";
+
+/** What a request allows of the cache. */
+export interface Caching {
+  /** An answer that is there already will do, and so will one that is under way. */
+  readonly read: boolean;
+  /** The answer may be kept. */
+  readonly write: boolean;
+  /** Older answers will not do, seconds. */
+  readonly maxAgeS?: number;
+  /** Only an answer that is kept will do. */
+  readonly onlyIfCached?: boolean;
+}
+
+/** Who goes first where the model is busy. */
+export type Priority = "people" | "agent" | "batch";
 
 /** One question to a model, from whichever route. */
 export interface Call {
@@ -18,6 +35,7 @@ export interface Call {
   readonly id: string;
   readonly route: string;
   readonly endpoint: Endpoint;
+  readonly priority: Priority;
   readonly caller: string;
   readonly requestId: string;
   readonly sessionId?: string | undefined;
@@ -32,59 +50,77 @@ export interface Call {
   readonly log: FastifyBaseLogger;
 }
 
-/** What a caller allows the cache. */
-export interface Caching {
-  /** Whether a kept answer will do, and up to which age. */
-  readonly read: boolean;
-  readonly maxAgeS?: number;
-  /** Whether the answer may be kept. */
-  readonly write: boolean;
-  /** The model is not asked: without a kept answer there is none. */
-  readonly onlyIfCached?: boolean;
-}
-
-/** Where a streamed answer goes. What returns a promise is waited for: a slow reader slows the model down. */
-interface Sink {
+/** Where a streamed answer goes. What returns a promise is waited for before more is handed over. */
+export interface Sink {
   /** Called once, before the first delta. Nothing has been answered until then. */
-  readonly begin: (head: Head, source: Source) => void;
+  readonly begin: (head: Head, source: Source, timing: Timing) => void;
   readonly deltas: (deltas: readonly Delta[]) => Promise<void> | undefined;
 }
 
 /** Where an answer comes from, and how old it is. */
 export interface Source {
-  readonly cache: "HIT" | "MISS" | "BYPASS";
+  readonly cache: "HIT" | "MISS" | "JOINED" | "BYPASS";
   readonly ageS?: number;
+}
+
+/** Milliseconds that a call spent, as far as they are known by now. */
+export interface Timing {
+  readonly totalMs: number;
+  /** Waiting for its turn. */
+  readonly queuedMs?: number | undefined;
+  /** Until the first token, waiting included. */
+  readonly firstTokenMs?: number | undefined;
+  /** Between LM Studio being asked and its last word. */
+  readonly upstreamMs?: number | undefined;
+  /** Until its interaction was on disk. */
+  readonly logMs?: number | undefined;
 }
 
 export interface Answer {
   readonly completion: Completion;
   readonly source: Source;
-  readonly processingTimeMs: number;
+  readonly timing: Timing;
 }
 
 export interface CompleteParts {
   readonly upstream: Upstream;
   readonly cache: AnswerCache;
   readonly interactions: InteractionLog;
-  /** Told how each call ended. */
-  readonly count: (call: Call, outcome: string, source: Source) => void;
+  readonly observer: CallObserver;
+}
+
+/** Told when a call begins, and how it ended. */
+export interface CallObserver {
+  readonly began: () => void;
+  readonly ended: (call: Call, end: CallEnd) => void;
+}
+
+export interface CallEnd {
+  /** `ok`, or the code of the error. */
+  readonly outcome: string;
+  readonly source: Source;
+  readonly timing: Timing;
+  readonly completion?: Completion | undefined;
 }
 
 /** Calls under way at once; each holds its answer in memory. */
-const callsMax = 256;
+const callsMax = 1_024;
 /** Characters of one answer, thinking included. */
 const answerCharsMax = 4 * 1024 * 1024;
 
+/** Gives the answer once its interaction is on disk. */
 export type Complete = (call: Call, sink?: Sink) => Promise<Answer>;
 
 /**
- * The way of every question: limits → cache → LM Studio → log → answer. Resolves with the whole answer once
- * its interaction is on disk. Throws a `ChatError`, or `StoreError` where the interaction cannot be stored:
- * then nothing may be answered as done. Failed and abandoned calls are stored too.
+ * The way of every question: limits → cache → join an identical one under way → queue → LM Studio → log →
+ * answer. Throws a `ChatError`, or `StoreError` where the interaction cannot be stored: then nothing may be
+ * answered as done. Failed and abandoned calls are stored too.
  */
-export function createComplete({ upstream, cache, interactions, count }: CompleteParts): Complete {
-  let underWay = 0;
+export function createComplete(parts: CompleteParts): Complete {
+  const { upstream, cache, interactions, observer } = parts;
   const forms = new ThinkingForms();
+  const flights = new Map<string, Flight>();
+  let underWay = 0;
 
   return async (call, sink) => {
     if (underWay >= callsMax) {
@@ -102,121 +138,115 @@ export function createComplete({ upstream, cache, interactions, count }: Complet
 
   async function complete(call: Call, sink: Sink | undefined): Promise<Answer> {
     const asked = requestKey(call);
-    const begunAt = Date.now();
-    const begun = performance.now();
-    const progress: Progress = { reader: undefined, firstTokenMs: undefined };
-    const { read, write, maxAgeS, onlyIfCached } = call.caching;
-    const found = read ? await cache.get(asked.key, maxAgeS) : undefined;
-    const bypass = !read || !cache.isOn;
-    const source: Source = found ? { cache: "HIT", ageS: found.ageS } : { cache: bypass ? "BYPASS" : "MISS" };
-
-    const record = (end: { completion?: Completion; error?: unknown }, processingTimeMs: number) => {
-      const outcome = end.error === undefined ? "ok" : codeOf(end.error);
-      count(call, outcome, source);
-      const { completion } = end;
-      return interactions.record({
-        id: call.id,
-        createdAt: new Date(begunAt),
-        route: call.route,
-        caller: call.caller,
-        requestId: call.requestId,
-        sessionId: call.sessionId,
-        runId: call.runId,
-        model: (completion?.head ?? progress.reader?.head)?.model ?? call.body.model,
-        promptJson: asked.prompt,
-        parameters: parametersOf(call),
-        ...(completion ?? joinDeltas(progress.reader?.deltas ?? [])),
-        finishReason: completion?.finishReason,
-        usage: completion?.usage,
-        cached: found !== undefined,
-        outcome,
-        error: end.error instanceof Error ? end.error.message : undefined,
-        firstTokenMs: progress.firstTokenMs,
-        processingTimeMs,
-      });
-    };
-
+    const trip = new Trip(call, asked.prompt);
+    observer.began();
     try {
-      if (!found && onlyIfCached)
-        throw new ChatError("cache-miss", "There is no answer to this in the cache.");
-      const completion = found?.completion ?? (await generate(call, progress, source, begun, sink));
-      if (found && sink) {
-        sink.begin(completion.head, source);
-        await sink.deltas(completion.deltas);
-      }
+      const completion = (await fromCache(trip, asked.key, sink)) ?? (await fromModel(trip, asked.key, sink));
       call.stop.signal.throwIfAborted();
-      const processingTimeMs = performance.now() - begun;
-      await record({ completion }, processingTimeMs);
-      if (!found && write && isReusable(call, completion)) {
-        cache.set(asked.key, completion, { model: call.body.model, caller: call.caller });
-      }
-      return { completion, source, processingTimeMs };
+      await interactions.record(trip.interaction({ completion, outcome: "ok" }));
+      const end = { outcome: "ok", source: trip.source, timing: trip.timing(), completion };
+      observer.ended(call, end);
+      return end;
     } catch (error) {
-      // The log itself failed: there is no way to note that there.
-      if (error instanceof StoreError) throw error;
-      await record({ error }, performance.now() - begun).catch((reason: unknown) =>
-        call.log.warn({ err: reason, interactionId: call.id }, "failed call not stored"),
-      );
+      const outcome = error instanceof AppError ? error.code : "internal";
+      observer.ended(call, { outcome, source: trip.source, timing: trip.timing() });
+      // Where the log itself failed there is no way to note that there.
+      if (!(error instanceof StoreError)) {
+        await interactions.record(trip.interaction({ error, outcome })).catch((reason: unknown) => {
+          call.log.warn({ err: reason, interactionId: call.id }, "failed call not stored");
+        });
+      }
       throw error;
     }
   }
 
-  async function generate(
-    call: Call,
-    progress: Progress,
-    source: Source,
-    begun: number,
-    sink: Sink | undefined,
-  ): Promise<Completion> {
+  async function fromCache(trip: Trip, key: string, sink: Sink | undefined): Promise<Completion | undefined> {
+    const { read, maxAgeS, onlyIfCached } = trip.call.caching;
+    const looked = read ? cache.get(key, maxAgeS) : undefined;
+    const found = looked instanceof Promise ? await looked : looked;
+    if (!found) {
+      if (onlyIfCached) throw new ChatError("cache-miss", "There is no answer to this in the cache.");
+      if (read && cache.isOn) trip.source = { cache: "MISS" };
+      return undefined;
+    }
+    trip.source = { cache: "HIT", ageS: found.ageS };
+    if (sink) {
+      sink.begin(found.completion.head, trip.source, trip.timing());
+      await sink.deltas(found.completion.deltas);
+    }
+    return found.completion;
+  }
+
+  async function fromModel(trip: Trip, key: string, sink: Sink | undefined): Promise<Completion> {
+    const { call } = trip;
+    const other = call.caching.read ? flights.get(key) : undefined;
+    const joined = other && isCompany(other, call) ? other : undefined;
+    if (joined) trip.source = { cache: "JOINED" };
+    trip.flight = joined ?? launch(call, key, sink !== undefined);
+    const begin = (head: Head) => sink?.begin(head, trip.source, trip.timing());
+    return follow(trip.flight, call.stop.signal, sink && { begin, deltas: sink.deltas });
+  }
+
+  /** Asks the model. The flight lands by itself, whoever is still aboard then. */
+  function launch(call: Call, key: string, isRead: boolean): Flight {
     const { model } = call.body;
     const json = "response_format" in call.body;
-    const isRead = sink !== undefined;
     const reader = readerFor(call.endpoint, { model, separates: call.separates, json, isRead, forms });
-    progress.reader = reader;
-    let chars = 0;
-
-    const pass = (deltas: readonly Delta[]) => {
-      for (const { text, reasoning } of deltas) chars += (text?.length ?? 0) + (reasoning?.length ?? 0);
-      if (chars > answerCharsMax) throw new ChatError("upstream-invalid", "The model's answer does not end.");
-      return deltas.length > 0 ? sink?.deltas(deltas) : undefined;
-    };
-
-    try {
-      for await (const events of upstream.stream(call.endpoint, askedText(call), model, call.stop)) {
-        const deltas = reader.events(events);
-        if (progress.firstTokenMs === undefined && reader.head) {
-          progress.firstTokenMs = performance.now() - begun;
-          sink?.begin(reader.head, source);
-        }
-        await pass(deltas);
+    const flight = new Flight(reader);
+    if (call.caching.read) flights.set(key, flight);
+    void fly(flight, reader, call).then((end) => {
+      if (flights.get(key) === flight) flights.delete(key);
+      // In the turn in which it lands: who asks next finds the answer in one of the two places.
+      if ("completion" in end && call.caching.write && isReusable(call, end.completion)) {
+        cache.set(key, end.completion, { model, caller: call.caller });
       }
+      flight.land(end);
+    });
+    return flight;
+  }
+
+  async function fly(flight: Flight, reader: AnswerReader, call: Call): Promise<FlightEnd> {
+    let counted = 0;
+    let chars = 0;
+    try {
+      flight.admitted({ upstream: "" });
+      for await (const events of upstream.stream(
+        call.endpoint,
+        askedText(call),
+        call.body.model,
+        flight.stop,
+      )) {
+        try {
+          reader.events(events);
+        } finally {
+          flight.said();
+        }
+        for (; counted < reader.deltas.length; counted += 1) {
+          const { text, reasoning } = reader.deltas[counted] as Delta;
+          chars += (text?.length ?? 0) + (reasoning?.length ?? 0);
+        }
+        if (chars > answerCharsMax)
+          throw new ChatError("upstream-invalid", "The model's answer does not end.");
+      }
+      reader.end();
+      const completion = reader.completion();
+      flight.said();
+      return { completion };
     } catch (error) {
       // What was held back is logged like the rest of a broken answer.
       reader.end();
-      throw error;
+      return { error };
     }
-    await pass(reader.end());
-    return reader.completion();
   }
 }
 
-/** What there is of an answer so far. */
-interface Progress {
-  reader: AnswerReader | undefined;
-  firstTokenMs: number | undefined;
+/** Waiting behind everybody else is no company for a person. */
+function isCompany(flight: Flight, { priority }: Call): boolean {
+  return flight.isJoinable && (flight.admittedAt !== undefined || priority === "batch");
 }
 
 /** Whole, told apart, and from the model that was asked: another one may have answered in its place. */
 function isReusable(call: Call, { finishReason, head, text }: Completion): boolean {
   const whole = finishReason === "stop" || finishReason === "tool_calls";
   return whole && head.model === call.body.model && !(call.separates && hasStrayTag(text));
-}
-
-function parametersOf(call: Call): Record<string, unknown> {
-  const { messages: _messages, prompt: _prompt, input: _input, ...parameters } = call.body;
-  return parameters;
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof AppError ? error.code : "internal";
 }

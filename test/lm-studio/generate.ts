@@ -119,6 +119,7 @@ async function stream(
   const until = failure && "after" in failure ? Math.min(failure.after ?? 0, pieces.length) : pieces.length;
   for (const [index, piece] of pieces.slice(0, until).entries()) {
     if (index > 0) await pause(reply.tokenDelayMs, signal);
+    if (index === reply.heldAfter?.tokens) await reply.heldAfter.until;
     signal.throwIfAborted();
     await written(response, chunk([choice(deltaOf(piece))]));
   }

@@ -84,6 +84,8 @@ export interface Reply {
   readonly headersDelayMs?: number;
   readonly firstTokenDelayMs?: number;
   readonly tokenDelayMs?: number;
+  /** Streamed, it stops after so many tokens until this resolves. */
+  readonly heldAfter?: { readonly tokens: number; readonly until: Promise<unknown> };
   readonly failure?: Failure;
 }
 

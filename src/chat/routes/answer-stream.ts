@@ -2,7 +2,8 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { logProblem } from "../../http/app.ts";
 import { type ProblemBody, toProblem } from "../../http/problem.ts";
 import type { RouteParts } from "../app.ts";
-import type { Answer, Call, Source } from "../complete.ts";
+import { overheadMs } from "../call-metrics.ts";
+import type { Answer, Call, Source, Timing } from "../complete.ts";
 import type { Head } from "../completion.ts";
 import { type EventStream, openEventStream } from "../event-stream.ts";
 import type { Delta } from "../lm-studio/reasoning.ts";
@@ -30,8 +31,8 @@ export async function streamAnswer(
   let open: { readonly stream: EventStream; readonly wording: Wording } | undefined;
   try {
     const answer = await complete(call, {
-      begin: (head, source) => {
-        setSource(reply, source);
+      begin: (head, source, timing) => {
+        setProvenance(reply, source, timing);
         open = { stream: openEventStream(reply, call.stop), wording: wordingFor(head) };
       },
       deltas: (deltas) => open?.stream.write(deltas.map((delta) => open?.wording.delta(delta)).join("")),
@@ -46,8 +47,18 @@ export async function streamAnswer(
   return reply;
 }
 
-/** Says in the headers where an answer comes from. */
-export function setSource(reply: FastifyReply, { cache, ageS }: Source): void {
+/** Says in the headers where an answer comes from, and what its time went into (milliseconds). */
+export function setProvenance(reply: FastifyReply, { cache, ageS }: Source, timing: Timing): void {
   reply.header("x-cache", cache);
   if (ageS !== undefined) reply.header("age", String(ageS));
+  const { queuedMs, firstTokenMs, upstreamMs, logMs, totalMs } = timing;
+  let text = "";
+  if (queuedMs !== undefined) text += `queue;dur=${queuedMs.toFixed(2)}, `;
+  if (firstTokenMs !== undefined) text += `first-token;dur=${firstTokenMs.toFixed(2)}, `;
+  if (upstreamMs !== undefined) text += `upstream;dur=${upstreamMs.toFixed(2)}, `;
+  if (logMs !== undefined) text += `log;dur=${logMs.toFixed(2)}, `;
+  reply.header(
+    "server-timing",
+    `${text}overhead;dur=${overheadMs(timing).toFixed(2)}, total;dur=${totalMs.toFixed(2)}`,
+  );
 }

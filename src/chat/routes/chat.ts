@@ -8,8 +8,16 @@ import type { RouteParts } from "../app.ts";
 import type { Answer, Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
 import { tokensWithin } from "../token-limit.ts";
-import { setSource, streamAnswer, type Wording } from "./answer-stream.ts";
-import { answerHeaders, CallHeaders, cachingOf, callFailures, sessionPattern, Usage } from "./schemas.ts";
+import { setProvenance, streamAnswer, type Wording } from "./answer-stream.ts";
+import {
+  answerHeaders,
+  CallHeaders,
+  cachingOf,
+  callFailures,
+  priorityOf,
+  sessionPattern,
+  Usage,
+} from "./schemas.ts";
 
 /** Turns of a session that are sent along, and the characters they may take: a third of a 7B's usual context. */
 const turnsMax = 20;
@@ -113,7 +121,7 @@ export function chatRoute(app: App, parts: RouteParts): void {
         );
       }
       const answer = await parts.complete(call);
-      setSource(reply, answer.source);
+      setProvenance(reply, answer.source, answer.timing);
       return reply.type("application/json; charset=utf-8").send(JSON.stringify(answerOf(answer)));
     },
   );
@@ -141,6 +149,7 @@ async function callOf(
     id: uuidv7(),
     route: "/chat",
     endpoint: body.raw ? "text" : "chat",
+    priority: priorityOf(headers),
     caller: request.caller,
     requestId: request.id,
     sessionId,
@@ -163,7 +172,7 @@ function promptOf({ system, prompt }: ChatRequest): string {
   return system === undefined ? prompt : `${system}\n\n${prompt}`;
 }
 
-function chatAnswer(call: Call, { completion, source, processingTimeMs }: Answer): Static<typeof ChatAnswer> {
+function chatAnswer(call: Call, { completion, source, timing }: Answer): Static<typeof ChatAnswer> {
   const { text, reasoning, head, finishReason, usage } = completion;
   return {
     response: text,
@@ -172,7 +181,7 @@ function chatAnswer(call: Call, { completion, source, processingTimeMs }: Answer
     cached: source.cache === "HIT",
     finish_reason: finishReason,
     usage: usage ?? null,
-    processing_time_ms: Math.round(processingTimeMs * 1000) / 1000,
+    processing_time_ms: Math.round(timing.totalMs * 1000) / 1000,
     interaction_id: call.id,
     ...(call.sessionId === undefined ? {} : { session_id: call.sessionId }),
   };

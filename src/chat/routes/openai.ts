@@ -9,8 +9,8 @@ import { stopWhenGone } from "../event-stream.ts";
 import type { Endpoint } from "../lm-studio/upstream.ts";
 import { ChunkWriter, completionJson, openAiError } from "../openai-format.ts";
 import { tokensWithin } from "../token-limit.ts";
-import { setSource, streamAnswer } from "./answer-stream.ts";
-import { answerHeaders, CallHeaders, cachingOf, callFailures, Usage } from "./schemas.ts";
+import { setProvenance, streamAnswer } from "./answer-stream.ts";
+import { answerHeaders, CallHeaders, cachingOf, callFailures, priorityOf, Usage } from "./schemas.ts";
 
 /** What these routes look at; every other parameter goes to LM Studio as it is. */
 const common = {
@@ -190,6 +190,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
       id: uuidv7(),
       route: endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions",
       endpoint,
+      priority: priorityOf(headers),
       caller: request.caller,
       requestId: request.id,
       sessionId: headers["x-session-id"],
@@ -219,8 +220,8 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
         (problem) => `event: error\ndata: ${JSON.stringify(openAiError(problem))}\n\n`,
       );
     }
-    const { completion, source } = await parts.complete(call);
-    setSource(reply, source);
+    const { completion, source, timing } = await parts.complete(call);
+    setProvenance(reply, source, timing);
     return reply.type("application/json; charset=utf-8").send(completionJson(endpoint, completion));
   }
 }

@@ -1,5 +1,5 @@
-import { Type } from "typebox";
-import type { Caching } from "../complete.ts";
+import { type Static, Type } from "typebox";
+import type { Caching, Priority } from "../complete.ts";
 
 /** What can go wrong on the routes that ask a model; each status has several codes. */
 export const callFailures: Readonly<Record<number, string>> = {
@@ -33,6 +33,11 @@ export const CallHeaders = Type.Object({
   ),
 });
 
+/** A run of the agent waits behind people. */
+export function priorityOf(headers: Static<typeof CallHeaders>): Priority {
+  return headers["x-run-id"] === undefined ? "people" : "agent";
+}
+
 /** What the request's Cache-Control asks for (RFC 9111). What is not known here is passed over. */
 export function cachingOf(header = ""): Caching {
   const directives = header.split(",").map((directive) => directive.trim().toLowerCase());
@@ -61,6 +66,13 @@ export const Usage = Type.Object({
 
 export const answerHeaders = {
   "x-interaction-id": Type.String({ format: "uuid", description: "Its entry in the log" }),
-  "x-cache": Type.Enum(["HIT", "MISS", "BYPASS"], { description: "What the cache said" }),
+  "x-cache": Type.Enum(["HIT", "MISS", "JOINED", "BYPASS"], {
+    description:
+      "Whether it was there, was asked for, joined an identical question under way, or was to be new",
+  }),
   age: Type.Integer({ description: "Seconds since the model said it; only on a HIT" }),
+  "server-timing": Type.String({
+    description:
+      "Milliseconds: queue, first-token, upstream, log, overhead (what the gateway itself took), total",
+  }),
 };
