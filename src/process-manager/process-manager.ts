@@ -194,8 +194,8 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   /**
    * Replaces a service's process and resolves when the new one is ready. Without a gap where the service's
-   * socket is held and it notifies; see `Service.restart`. Throws `restart-failed`; with `isRolling`, at once where
-   * there would be a gap.
+   * socket is held and it notifies, or its port is relayed; see `Service.restart`. Throws `restart-failed`; with
+   * `isRolling`, at once where there would be a gap.
    */
   async restart(name: string, why: string | null = null, isRolling = false): Promise<ServiceRecord> {
     this.#refuseWhenStopping();

@@ -85,6 +85,14 @@ for (const isKept of [false, true])
     assert.equal(recordOf(manager, "web").port, port);
   });
 
+test("a restart that must leave no gap goes through behind a relay", async (t) => {
+  const { manager } = await serve(t);
+  const { pid } = recordOf(manager, "web");
+  const after = await manager.restart("web", null, true);
+  assert.equal(after.state, "ready");
+  assert.notEqual(after.pid, pid);
+});
+
 test("the port belongs to the manager: clients wait while the program is replaced, and are refused when it is stopped", async (t) => {
   let isHeldBack = false;
   const gate = Promise.withResolvers<void>();

@@ -9,6 +9,7 @@ import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
 import type { Relay } from "./relay.ts";
 import type { ResolvedService } from "./resolve-definitions.ts";
 import { decideRestart, noRestarts, type RestartHistory } from "./restart-decision.ts";
+import { gapOf } from "./rolling.ts";
 import type { RunRecords } from "./run-record.ts";
 import type { ServiceLog } from "./service-log.ts";
 import type { Exit, ServiceRecord, ServiceStatus } from "./service-status.ts";
@@ -151,8 +152,8 @@ export class Service {
   }
 
   #canRoll(): boolean {
-    const isTold = this.#socket !== null && isAnnouncement(this.#definition.readiness);
-    return this.#isUp() && (isTold || this.#relay !== null);
+    const { status } = this.#parts;
+    return (this.#socket ?? this.#relay) !== null && gapOf(this.#definition, status.state) === null;
   }
 
   #isUp(): boolean {
