@@ -1,5 +1,5 @@
 import { styleText } from "node:util";
-import type { ServiceRecord } from "../process-manager/service-status.ts";
+import { describeExit, type ServiceRecord } from "../process-manager/service-status.ts";
 import { withStation } from "./control.ts";
 import { fail } from "./failure.ts";
 import { readableLine } from "./log-line.ts";
@@ -49,8 +49,7 @@ function processOf({ pid, port, startedAt }: ServiceRecord): string {
 
 function endOf({ lastExit }: ServiceRecord): string {
   if (!lastExit) return "";
-  const how = lastExit.signal ? `killed by ${lastExit.signal}` : `exited with code ${lastExit.code}`;
-  return `the last process ${how} ${ago(lastExit.at)} ago`;
+  return `the last process ${describeExit(lastExit)} ${ago(lastExit.at)} ago`;
 }
 
 /** How many, and for what: the same reason once, with how often it was. */

@@ -274,11 +274,6 @@ function descriptorEnv(
   };
 }
 
-/** How a process ended, in words. */
-export function describeExit({ code, signal }: Exit): string {
-  return signal ? `killed by ${signal}` : `exited with code ${code}`;
-}
-
 function onReadyLine(pipe: Readable, tell: () => void): void {
   let text = "";
   pipe.on("error", () => undefined);

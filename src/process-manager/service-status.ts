@@ -8,6 +8,11 @@ export interface Exit {
   readonly at: string;
 }
 
+/** How a process ended, in words. */
+export function describeExit({ code, signal }: Exit): string {
+  return signal ? `killed by ${signal}` : `exited with code ${code}`;
+}
+
 /** A restart and what it was for. */
 interface PastRestart {
   /** ISO time. */

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { isAnnouncement } from "./definition.ts";
 import type { Guard } from "./guard.ts";
-import { describeExit, Life } from "./life.ts";
+import { Life } from "./life.ts";
 import { assertPortFree, canHoldSockets, ListeningSocket } from "./listening-socket.ts";
 import { untilPasses, watchProbe } from "./probe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
@@ -12,7 +12,7 @@ import { decideRestart, noRestarts, type RestartHistory } from "./restart-decisi
 import { gapOf } from "./rolling.ts";
 import type { RunRecords } from "./run-record.ts";
 import type { ServiceLog } from "./service-log.ts";
-import type { Exit, ServiceRecord, ServiceStatus } from "./service-status.ts";
+import { describeExit, type Exit, type ServiceRecord, type ServiceStatus } from "./service-status.ts";
 
 /** Lines of its log that a failed service shows, and restarts whose reasons are kept. */
 const lastLinesMax = 50;
