@@ -8,7 +8,7 @@ import { ownServices } from "./completion.ts";
 import { exitCodes, fail } from "./failure.ts";
 import { wrap } from "./fit-line.ts";
 import type { Home, Place } from "./place.ts";
-import { isUp, isWell, serviceTable, whyOf } from "./service-table.ts";
+import { isGood, isWell, serviceTable, whyOf } from "./service-table.ts";
 import { styledState } from "./state-style.ts";
 
 /** `pugmark status`. Exit code 0 when every service is ready, 1 when one is not, 3 when no station runs. */
@@ -137,7 +137,7 @@ function printServices(services: readonly MeasuredService[]): void {
   console.log(styleText("dim", heading));
   for (const [index, service] of services.entries()) {
     console.log(rows[index]);
-    if (showsWhy || isUp(service)) continue;
+    if (showsWhy || isGood(service)) continue;
     for (const line of wrap(whyOf(service), columns - 4)) console.log(styleText("dim", `    ${line}`));
   }
 }

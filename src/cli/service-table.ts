@@ -1,5 +1,5 @@
 import type { MeasuredService } from "../process-manager/process-usage.ts";
-import type { ServiceRecord } from "../process-manager/service-status.ts";
+import { hasStarted, type ServiceRecord } from "../process-manager/service-status.ts";
 import { fitLine, fitLinePadded, widthOf } from "./fit-line.ts";
 import { styledState } from "./state-style.ts";
 
@@ -60,12 +60,12 @@ function cellsOf({ kind, ...service }: MeasuredService): string[] {
 
 /** Whether nothing needs to be done about it, as far as this station goes. */
 export function isWell(service: ServiceRecord): boolean {
-  return service.kind === "external" || isUp(service);
+  return service.kind === "external" || isGood(service);
 }
 
 /** Whether it is where it should be: ready, done, or waiting for its hour. */
-export function isUp({ state, nextTryAt }: ServiceRecord): boolean {
-  return state === "ready" || state === "completed" || (state === "waiting" && nextTryAt !== null);
+export function isGood(service: ServiceRecord): boolean {
+  return hasStarted(service) && service.state !== "unhealthy";
 }
 
 /** A time as how long ago it was: 4 s, 12 min, 3 h, 2 d. */

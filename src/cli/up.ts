@@ -6,7 +6,7 @@ import { namedBy, startOrder } from "../process-manager/start-order.ts";
 import { type ExitOn, watchForEnd } from "./exit-on.ts";
 import { exitCodes, fail } from "./failure.ts";
 import { openView, type View } from "./live-view.ts";
-import { isUp } from "./service-table.ts";
+import { isGood } from "./service-table.ts";
 import { StationScreen } from "./station-screen.ts";
 import type { WhatRuns } from "./what-runs.ts";
 
@@ -75,7 +75,7 @@ export async function up(what: WhatRuns, options: UpOptions): Promise<number> {
   await manager.start(names.length > 0 ? [...wanted, ...watched] : undefined);
   const own = (await manager.whenSettled()).filter(({ kind }) => kind !== "external");
   const problems = own
-    .filter((record) => !isUp(record))
+    .filter((record) => !isGood(record))
     .map(({ name, state, reason }) => `${name} is ${state}: ${reason}`);
   report({ kind: "settled", problems });
   const failed = own.filter(({ state }) => state === "failed");

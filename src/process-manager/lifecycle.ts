@@ -70,6 +70,11 @@ const moves = {
 /** Every state there is. */
 export const states = Object.keys(moves) as readonly State[];
 
+/** Whether it has got ready and its process is still there: an unhealthy one may be ready again by itself. */
+export function isUp(state: State): boolean {
+  return state === "ready" || state === "unhealthy";
+}
+
 /** The state after a happening, or `undefined` where the state ignores it. */
 export function nextState(state: State, happening: Happening): State | undefined {
   const row: Partial<Record<Happening, State>> = moves[state];

@@ -9,6 +9,7 @@ import { ExternalService } from "./external-service.ts";
 import { Feed } from "./feed.ts";
 import { Guard } from "./guard.ts";
 import { HomeLock } from "./home-lock.ts";
+import { isUp } from "./lifecycle.ts";
 import { defaultLogPolicy, LogFile, type LogPolicy } from "./log-file.ts";
 import { LogFolder } from "./log-folder.ts";
 import { followLogs } from "./log-follower.ts";
@@ -28,7 +29,13 @@ import { gapOf } from "./rolling.ts";
 import { RunRecords } from "./run-record.ts";
 import { Service } from "./service.ts";
 import { ServiceLog } from "./service-log.ts";
-import { describeExit, type ServiceEvent, type ServiceRecord, ServiceStatus } from "./service-status.ts";
+import {
+  describeExit,
+  hasStarted,
+  type ServiceEvent,
+  type ServiceRecord,
+  ServiceStatus,
+} from "./service-status.ts";
 import { dependants, namedBy, startOrder } from "./start-order.ts";
 import { Upkeep } from "./upkeep.ts";
 import { validateDefinitions } from "./validate-definitions.ts";
@@ -433,7 +440,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     void keepMemoryLimits(
       {
         limits: () => memoryLimitsOf(this.#definitions),
-        memory: async () => await this.#usage.memoryOf(this.services().filter(isRunning)),
+        memory: async () => await this.#usage.memoryOf(this.services().filter(({ state }) => isUp(state))),
         restart: async (name, why) => void (await this.restart(name, why)),
       },
       this.#end.signal,
@@ -524,7 +531,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   async #whenUp(name: string, code: "start-failed" | "restart-failed"): Promise<ServiceRecord> {
     const [record] = await this.whenSettled([name]);
-    if (record && isUp(record)) return record;
+    if (record && hasStarted(record)) return record;
     throw new ProcessManagerError(code, `${name} is ${record?.state}: ${record?.reason}`);
   }
 
@@ -603,16 +610,6 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
 function isScheduled(definition: Resolved): boolean {
   return definition.kind === "task" && definition.schedule !== null;
-}
-
-function isRunning({ state }: ServiceRecord): boolean {
-  return state === "ready" || state === "unhealthy";
-}
-
-/** Whether a start has come to what it was for. */
-function isUp({ state, nextTryAt }: ServiceRecord): boolean {
-  const isWaitingForItsTime = state === "waiting" && nextTryAt !== null;
-  return state === "ready" || state === "unhealthy" || state === "completed" || isWaitingForItsTime;
 }
 
 function identityOf(definition: Resolved) {

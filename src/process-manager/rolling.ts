@@ -1,11 +1,11 @@
 import { isAnnouncement } from "./definition.ts";
-import type { State } from "./lifecycle.ts";
+import { isUp, type State } from "./lifecycle.ts";
 import { canHoldSockets } from "./listening-socket.ts";
 import type { ResolvedService } from "./resolve-definitions.ts";
 
 /** Why a service's process cannot be replaced without a gap, in words; null when it can. */
 export function gapOf({ listen, readiness }: ResolvedService, state: State): string | null {
-  if (state !== "ready" && state !== "unhealthy") return `it is ${state}`;
+  if (!isUp(state)) return `it is ${state}`;
   if (listen?.relay) return null; // the manager itself tells which process gets the next connection
   if (!listen?.hold)
     return "its socket is not held (`listen` with `hold: true`), nor its port relayed (`relay: true`)";

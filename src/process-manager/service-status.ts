@@ -1,4 +1,4 @@
-import { type Happening, nextState, type State } from "./lifecycle.ts";
+import { type Happening, isUp, nextState, type State } from "./lifecycle.ts";
 
 /** How a process ended. */
 export interface Exit {
@@ -50,6 +50,11 @@ export interface ServiceRecord {
   /** While in `backoff`, or for a scheduled task: when the next attempt comes, ISO. */
   readonly nextTryAt: string | null;
   readonly dependsOn: readonly string[];
+}
+
+/** Whether a start has come to what it was for: it is up, done, or waits for its hour. */
+export function hasStarted({ state, nextTryAt }: ServiceRecord): boolean {
+  return isUp(state) || state === "completed" || (state === "waiting" && nextTryAt !== null);
 }
 
 /** A service went from one state to another, or stays in it for another reason. */

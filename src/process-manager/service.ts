@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from "node:util";
 import { isAnnouncement } from "./definition.ts";
 import type { Guard } from "./guard.ts";
 import { Life } from "./life.ts";
+import { isUp } from "./lifecycle.ts";
 import { assertPortFree, canHoldSockets, ListeningSocket } from "./listening-socket.ts";
 import { untilPasses, watchProbe } from "./probe.ts";
 import { messageOf, ProcessManagerError } from "./process-manager-error.ts";
@@ -84,7 +85,7 @@ export class Service {
   /** From now on this definition counts: its probes and policies at once, the rest with the next process. */
   redefine(definition: ResolvedService): void {
     this.#definition = definition;
-    if (this.#life && this.#run && this.#isUp())
+    if (this.#life && this.#run && isUp(this.#parts.status.state))
       this.#adopt(this.#life, this.#run.stop.signal, this.#parts.status.state === "ready");
   }
 
@@ -154,11 +155,6 @@ export class Service {
   #canRoll(): boolean {
     const { status } = this.#parts;
     return (this.#socket ?? this.#relay) !== null && gapOf(this.#definition, status.state) === null;
-  }
-
-  #isUp(): boolean {
-    const { state } = this.#parts.status;
-    return state === "ready" || state === "unhealthy";
   }
 
   async #stopAndStart(why: string | null): Promise<void> {

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters, styleText } from "node:util";
 import { fitLine, fitLinePadded, widthOf, wrap } from "../fit-line.ts";
-import { isUp, serviceTable, sizeOf, whyOf } from "../service-table.ts";
+import { isGood, serviceTable, sizeOf, whyOf } from "../service-table.ts";
 import type { TopModel } from "./model.ts";
 
 const hints = "↑↓ select  ⏎ logs  r restart  s stop  S start  / filter  ? help  q quit";
@@ -40,7 +40,7 @@ export function pageRowsOf(rows: number): number {
 
 function title({ services, isAway }: TopModel, columns: number): string {
   const own = services.filter(({ kind }) => kind !== "external");
-  const good = own.filter(isUp).length;
+  const good = own.filter(isGood).length;
   const sum = (pick: (service: (typeof own)[number]) => number | null) =>
     own.reduce((total, service) => total + (pick(service) ?? 0), 0);
   const cpu = sum(({ cpuPercent }) => cpuPercent).toFixed(1);
