@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { keyDifferences } from "./key-differences.ts";
 import type { Resolved, ResolvedService } from "./resolve-definitions.ts";
 
 /** What becoming of new definitions means for one service. */
@@ -60,18 +61,8 @@ function changeOf(before: Resolved, after: Resolved): Change {
 
 function difference(field: keyof ResolvedService, before: ResolvedService, after: ResolvedService): string[] {
   if (isSame(before[field], after[field])) return [];
-  return field === "env" ? variablesThatDiffer(before.env, after.env) : [`${field} changed`];
-}
-
-function variablesThatDiffer(
-  before: Readonly<Record<string, string>>,
-  after: Readonly<Record<string, string>>,
-): string[] {
-  return [...new Set([...Object.keys(before), ...Object.keys(after)])].sort().flatMap((name) => {
-    if (before[name] === after[name]) return [];
-    if (before[name] === undefined) return [`variable ${name} is new`];
-    return [`variable ${name} ${after[name] === undefined ? "was removed" : "changed"}`];
-  });
+  if (field !== "env") return [`${field} changed`];
+  return keyDifferences(before.env, after.env, "variable ", "was removed");
 }
 
 /** Functions are made anew at each load and say nothing. */

@@ -1,5 +1,6 @@
 import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { keyDifferences } from "./key-differences.ts";
 import { randomId } from "./random-id.ts";
 import type { ResolvedService } from "./resolve-definitions.ts";
 
@@ -54,9 +55,9 @@ export class RunRecords {
     }
     const now = await recordOf(definition, env, before.salt);
     const changes = [
-      ...differences(before.fields, now.fields, (name) => name),
-      ...differences(before.files, now.files, (path) => `file ${path}`),
-      ...differences(before.variables, now.variables, (name) => `variable ${name}`),
+      ...keyDifferences(before.fields, now.fields, "", "is gone"),
+      ...keyDifferences(before.files, now.files, "file ", "is gone"),
+      ...keyDifferences(before.variables, now.variables, "variable ", "is gone"),
     ];
     return { since: before.at, changes };
   }
@@ -98,16 +99,4 @@ async function filesOf(command: readonly string[], cwd: string): Promise<Record<
 function hash(value: string | undefined, salt: string): string {
   const { createHash } = process.getBuiltinModule("node:crypto");
   return createHash("sha256").update(`${salt}${value}`).digest("base64url").slice(0, 16);
-}
-
-function differences(
-  before: Readonly<Record<string, string>>,
-  now: Readonly<Record<string, string>>,
-  describe: (name: string) => string,
-): string[] {
-  return [...new Set([...Object.keys(before), ...Object.keys(now)])].sort().flatMap((name) => {
-    if (before[name] === now[name]) return [];
-    if (before[name] === undefined) return [`${describe(name)} is new`];
-    return [`${describe(name)} ${now[name] === undefined ? "is gone" : "changed"}`];
-  });
 }
