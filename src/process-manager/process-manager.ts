@@ -317,6 +317,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     const first = { state: "stopped", reason: "was not asked to start" } as const;
     const status = new ServiceStatus({ ...identityOf(definition), ...first }, tell);
     const log = this.#openLog(name, definition.logs);
+    const complain = (text: string): void => this.#note(`${name}: ${text}`);
     const service = new Service({
       definition,
       status,
@@ -324,7 +325,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
       mark,
       guard: this.#guard,
       log,
-      complain: (text) => this.#note(`${name}: ${text}`),
+      complain,
       runs: this.#runs,
       dependencyNews: (since) => this.#dependencyNews(name, since),
       untilDependenciesMet: async (signal) => await this.#untilDependenciesMet(name, status, signal),
@@ -332,7 +333,7 @@ export class ProcessManager implements Controllable, AsyncDisposable {
     const upkeep = new Upkeep({
       home: this.home,
       restart: async (why) => void (await this.restart(name, why)),
-      complain: (text) => this.#note(`${name}: ${text}`),
+      complain,
     });
     return { kind: "service", definition, status, service, log, upkeep };
   }
@@ -458,16 +459,15 @@ export class ProcessManager implements Controllable, AsyncDisposable {
 
   /** Who runs on a dependency hears that it has failed, and when it is back. */
   #tellDependants({ service, from, to, reason }: ServiceEvent): void {
-    const news =
-      to === "failed"
-        ? `is ready, but ${service}, which it needs, failed: ${reason}`
-        : to === "ready" && from === "starting"
-          ? `is ready, and so is ${service} again`
-          : null;
-    for (const name of news === null ? [] : (dependants(this.#definitions).get(service) ?? [])) {
+    const isBack = to === "ready" && from === "starting";
+    if (to !== "failed" && !isBack) return;
+    const isMissing = `is ready, but ${service}, which it needs, failed`;
+    for (const name of dependants(this.#definitions).get(service) ?? []) {
       const status = this.#parts.get(name)?.status;
-      if (status?.state === "ready" && (to === "failed" || status.record.reason.includes(`but ${service},`)))
-        status.explain(news ?? "");
+      if (status?.state !== "ready") continue;
+      if (!isBack) status.explain(`${isMissing}: ${reason}`);
+      else if (status.record.reason.startsWith(isMissing))
+        status.explain(`is ready, and so is ${service} again`);
     }
   }
 
@@ -616,7 +616,7 @@ function identityOf(definition: Resolved) {
   const { name, group, description, kind } = definition;
   const port = definition.kind === "external" ? null : (definition.listen?.port ?? null);
   const dependsOn = definition.dependsOn.map((dependency) => dependency.name);
-  return { name, group, description, kind: kind, port, dependsOn };
+  return { name, group, description, kind, port, dependsOn };
 }
 
 function memoryLimitsOf(definitions: readonly Resolved[]): Map<string, number> {

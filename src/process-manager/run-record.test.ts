@@ -56,6 +56,8 @@ test("a program that is gone, and a dependency that fell, are named among what c
     recordOf(manager, "app").reason,
     /^is ready, but store, which it needs, failed: killed by SIGKILL/,
   );
+  await manager.startAndWait("store");
+  assert.equal(recordOf(manager, "app").reason, "is ready, and so is store again");
   process.kill(recordOf(manager, "app").pid ?? 0, "SIGKILL");
   const { changes } = await untilState(manager, "app", "failed");
   assert.equal(changes[0], `file ${script} is gone`);

@@ -329,8 +329,10 @@ export class Service {
     status.move("died", `${reason}; ${when}`, { pid: null, nextTryAt });
     this.#pause = new AbortController();
     const wake = AbortSignal.any([signal, this.#pause.signal]);
-    if (delayMs > 0) status.note(await this.#circumstances());
-    if (delayMs > 0) await delay(delayMs, undefined, { signal: wake }).catch(() => undefined);
+    if (delayMs > 0) {
+      status.note(await this.#circumstances());
+      await delay(delayMs, undefined, { signal: wake }).catch(() => undefined);
+    }
     this.#pause = null;
     signal.throwIfAborted();
     status.move("retry-due", `is starting again: ${reason}`, this.#oneMoreRestart(reason));
