@@ -11,7 +11,6 @@ import fastify, {
   type FastifyRequest,
   LogController,
 } from "fastify";
-import { v7 as uuidv7 } from "uuid";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/formats.ts";
 import { checkHost, checkKey, checkOrigin, keyOf, keyRing, type Reachability } from "./guards.ts";
@@ -19,6 +18,7 @@ import { healthRoutes, type Readiness } from "./health.ts";
 import { logOptions } from "./log.ts";
 import { requestMetrics } from "./metrics.ts";
 import { EdgeError, edgeStatusOf, Problem, problems, toProblem } from "./problem.ts";
+import { uuidv7 } from "./uuid.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
