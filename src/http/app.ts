@@ -13,7 +13,7 @@ import fastify, {
 } from "fastify";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/formats.ts";
-import { checkHost, checkKey, checkOrigin, keyOf, keyRing, type Reachability } from "./guards.ts";
+import { checkKey, checkOrigin, hostGuard, keyOf, keyRing, type Reachability } from "./guards.ts";
 import { healthRoutes, type Readiness } from "./health.ts";
 import { logOptions } from "./log.ts";
 import { requestMetrics } from "./metrics.ts";
@@ -61,6 +61,7 @@ export async function createApp(options: AppOptions) {
   const { config } = options;
   const statusOf = { ...edgeStatusOf, ...options.statusOf };
   const reach = reachability(config);
+  const checkHost = hostGuard(reach);
   const ring = keyRing(config.PUGMARK_API_KEYS ?? [], config.PUGMARK_INTERNAL_KEY);
 
   const app = fastify({
@@ -77,7 +78,7 @@ export async function createApp(options: AppOptions) {
     frameworkErrors: (error, request, reply) => {
       reply.headers(securityHeaders).header("x-request-id", request.id);
       try {
-        checkHost(request.raw, reach);
+        checkHost(request.raw);
         sendProblem(error, request, reply, statusOf);
       } catch (foreign) {
         sendProblem(foreign, request, reply, statusOf);
@@ -112,7 +113,7 @@ export async function createApp(options: AppOptions) {
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(securityHeaders).header("x-request-id", request.id);
     const { config: route } = request.routeOptions;
-    checkHost(request.raw, reach);
+    checkHost(request.raw);
     const safe = request.method === "GET" || request.method === "HEAD";
     if (!safe || route.changes || request.headers.origin !== undefined) checkOrigin(request.headers, reach);
     const isDocs = safe && request.routeOptions.url?.startsWith(docsPath);

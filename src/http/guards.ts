@@ -15,25 +15,46 @@ export interface Reachability {
   readonly allowedHosts: readonly string[];
 }
 
+/** Host headers that one guard remembers to be fine. */
+const hostsMax = 64;
+
 /**
- * Refuses a request that came by a name which is not this station's: a web page elsewhere can point its own
- * name at 127.0.0.1, and is then told apart only by the Host header. On an address that others can reach,
+ * Gives the check that refuses a request which came by a name that is not this station's: a web page elsewhere can
+ * point its own name at 127.0.0.1, and is then told apart only by the Host header. On an address that others can reach,
  * IP literals are fine too, because nobody can re-point those.
  * A request that names several hosts, or in its target another one than in its header, names none.
- * Throws `EdgeError` `host-foreign`.
+ * The check throws `EdgeError` `host-foreign`.
  */
-export function checkHost(
-  { rawHeaders, url }: Pick<IncomingMessage, "rawHeaders" | "url">,
+export function hostGuard(
   reach: Reachability,
-): void {
-  const [header = "", ...more] = rawHeaders.filter(
-    (_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === "host",
-  );
-  const one = more.length === 0 && authority.test(header) && !/^[a-z][a-z+.-]*:/i.test(url ?? "");
-  const host = one ? hostOf(`http://${header}`) : undefined;
-  if (host === undefined || !isOwnHost(host, reach)) {
+): (request: Pick<IncomingMessage, "rawHeaders" | "url">) => void {
+  // Nearly every request names the same host: reading it as a URL once is enough.
+  const fine = new Set<string>();
+  return ({ rawHeaders, url }) => {
+    const header = onlyHost(rawHeaders);
+    const elsewhere = url?.[0] !== "/" && /^[a-z][a-z+.-]*:/i.test(url ?? "");
+    if (!elsewhere && header !== undefined) {
+      if (fine.has(header)) return;
+      const host = authority.test(header) ? hostOf(`http://${header}`) : undefined;
+      if (host !== undefined && isOwnHost(host, reach)) {
+        if (fine.size < hostsMax) fine.add(header);
+        return;
+      }
+    }
     throw new EdgeError("host-foreign", "This station does not answer under that host name.");
+  };
+}
+
+/** The value of the one Host header; `undefined` where there is none, or several. */
+function onlyHost(rawHeaders: readonly string[]): string | undefined {
+  let host: string | undefined;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] as string;
+    if (name.length !== 4 || name.toLowerCase() !== "host") continue;
+    if (host !== undefined) return undefined;
+    host = rawHeaders[index + 1];
   }
+  return host;
 }
 
 /** A host and perhaps a port. A URL parser would find a host in much more: after an @, before a slash, unescaped. */
