@@ -110,19 +110,22 @@ export async function createApp(options: AppOptions) {
     route.config = { ...route.config, failures };
     if (isOpen) route.schema.security = [];
   });
-  app.addHook("onRequest", async (request, reply) => {
+  // No hook is asynchronous: a promise for each would cost more than what they do.
+  app.addHook("onRequest", (request, reply, done) => {
     reply.headers(securityHeaders).header("x-request-id", request.id);
-    const { config: route } = request.routeOptions;
     checkHost(request.raw);
+    const { headers, routeOptions } = request;
+    const { config: route } = routeOptions;
     const safe = request.method === "GET" || request.method === "HEAD";
-    if (!safe || route.changes || request.headers.origin !== undefined) checkOrigin(request.headers, reach);
-    const isDocs = safe && request.routeOptions.url?.startsWith(docsPath);
+    if (!safe || route.changes || headers.origin !== undefined) checkOrigin(headers, reach);
+    const isDocs = safe && routeOptions.url?.startsWith(docsPath);
     const scope = isDocs ? "open" : (route.scope ?? (safe ? "read" : "write"));
-    if (scope !== "open") request.caller = checkKey(keyFrom(request), scope, ring);
-    const { "content-encoding": encoding = "identity" } = request.headers;
-    if (encoding.toLowerCase() !== "identity") {
+    if (scope !== "open") request.caller = checkKey(ring && keyFrom(request), scope, ring);
+    const encoding = headers["content-encoding"];
+    if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
       throw new EdgeError("media-type-unsupported", "Bodies are taken as they are, not compressed.");
     }
+    done();
   });
 
   app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply, statusOf));

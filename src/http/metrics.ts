@@ -22,7 +22,7 @@ export function requestMetrics(app: App, name: string): void {
     registers: [registry],
   });
   app.decorate("metrics", registry);
-  app.addHook("onResponse", async (request, reply) => {
+  app.addHook("onResponse", (request, reply, done) => {
     const labels = {
       method: request.method,
       // An unknown path is one series, or any caller could make as many as it likes.
@@ -30,6 +30,7 @@ export function requestMetrics(app: App, name: string): void {
       status: String(reply.statusCode),
     };
     seconds.observe(labels, reply.elapsedTime / 1000);
+    done();
   });
   app.get(
     "/metrics",
