@@ -11,7 +11,7 @@ import type { Completion, Head } from "./completion.ts";
 import { Flight, type FlightEnd, follow } from "./flight.ts";
 import { type Delta, hasStrayTag } from "./lm-studio/reasoning.ts";
 import type { Endpoint, Upstream } from "./lm-studio/upstream.ts";
-import { requestKey } from "./request-key.ts";
+import { type RequestKey, requestKey } from "./request-key.ts";
 import { Trip } from "./trip.ts";
 
 /** What a request allows of the cache. */
@@ -44,6 +44,8 @@ export interface Call {
   readonly body: Readonly<Record<string, unknown>> & { readonly model: string };
   /** Whether thinking is told apart from the answer. */
   readonly separates: boolean;
+  /** What `requestKey` gives for this call, where that is known already. */
+  readonly key?: RequestKey | undefined;
   readonly caching: Caching;
   /** Aborted when the caller leaves. */
   readonly stop: AbortController;
@@ -78,6 +80,7 @@ export interface Timing {
 
 export interface Answer {
   readonly completion: Completion;
+  readonly key: RequestKey;
   readonly source: Source;
   readonly timing: Timing;
 }
@@ -137,14 +140,14 @@ export function createComplete(parts: CompleteParts): Complete {
   };
 
   async function complete(call: Call, sink: Sink | undefined): Promise<Answer> {
-    const asked = requestKey(call);
+    const asked = call.key ?? requestKey(call);
     const trip = new Trip(call, asked.prompt);
     observer.began();
     try {
       const completion = (await fromCache(trip, asked.key, sink)) ?? (await fromModel(trip, asked.key, sink));
       call.stop.signal.throwIfAborted();
       await interactions.record(trip.interaction({ completion, outcome: "ok" }));
-      const end = { outcome: "ok", source: trip.source, timing: trip.timing(), completion };
+      const end = { outcome: "ok", source: trip.source, timing: trip.timing(), completion, key: asked };
       observer.ended(call, end);
       return end;
     } catch (error) {

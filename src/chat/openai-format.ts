@@ -27,6 +27,17 @@ export function completionJson(endpoint: Endpoint, completion: Completion): stri
   });
 }
 
+const kept = new WeakMap<Completion, { readonly endpoint: Endpoint; readonly json: string }>();
+
+/** The same, made once for an answer that is given again and again. */
+export function keptJson(endpoint: Endpoint, completion: Completion): string {
+  const before = kept.get(completion);
+  if (before?.endpoint === endpoint) return before.json;
+  const json = completionJson(endpoint, completion);
+  kept.set(completion, { endpoint, json });
+  return json;
+}
+
 /** Writes the events of one streamed answer. */
 export class ChunkWriter {
   readonly #endpoint: Endpoint;

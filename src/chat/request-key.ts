@@ -24,13 +24,19 @@ export interface Question {
   readonly body: Readonly<Record<string, unknown>> & { readonly model: string };
 }
 
+export interface RequestKey {
+  readonly key: string;
+  /** Canonical JSON text of the prompt. */
+  readonly prompt: string;
+}
+
 /**
  * One name for all requests that ask the same: `endpoint/model/hash`, where the hash is of the body's
  * canonical form, the endpoint and the caller. A model's name may have slashes of its own. Also gives the
  * canonical text of the prompt, which the log can store as it is.
  * Throws `ChatError` `request-too-deep` on values nested more than 64 deep.
  */
-export function requestKey({ endpoint, caller, separates, body }: Question): { key: string; prompt: string } {
+export function requestKey({ endpoint, caller, separates, body }: Question): RequestKey {
   const asked = askedIn[endpoint];
   const prompt = canonical(body[asked], 0);
   let rest = "";

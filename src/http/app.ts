@@ -173,14 +173,23 @@ export async function createApp(options: AppOptions) {
 
 /** Has bodies of this media type read as JSON. */
 export function parseAsJson(app: Pick<App, "addContentTypeParser" | "getDefaultJsonParser">, type: string) {
+  app.addContentTypeParser(type, { parseAs: "buffer" }, jsonParser(app));
+}
+
+/** Reads a body as JSON: strictly UTF-8, and without keys that would reach an object's prototype. */
+export function jsonParser(app: Pick<App, "getDefaultJsonParser">) {
   const parse = app.getDefaultJsonParser("error", "error");
-  app.addContentTypeParser(type, { parseAs: "buffer" }, (request, body, done) => {
+  return (
+    request: FastifyRequest,
+    body: string | Buffer,
+    done: (error: Error | null, body?: unknown) => void,
+  ): void => {
     // Many clients name a type for every POST; where nothing follows it, there is no body.
-    if (body.length === 0) return done(null, undefined);
+    if (body.length === 0) done(null, undefined);
     // Else what cannot be read would turn into U+FFFD, and two names into one.
-    if (!isUtf8(body as Buffer)) return done(new EdgeError("request-invalid", "The body is not UTF-8."));
-    parse(request, String(body), done);
-  });
+    else if (!isUtf8(body as Buffer)) done(new EdgeError("request-invalid", "The body is not UTF-8."));
+    else parse(request, String(body), done);
+  };
 }
 
 /** Answers with the problem that the error stands for; what was not planned goes to the log whole. */

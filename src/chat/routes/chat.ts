@@ -1,8 +1,8 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Static, Type } from "typebox";
-import { v7 as uuidv7 } from "uuid";
 import type { App } from "../../http/app.ts";
 import { problems } from "../../http/problem.ts";
+import { uuidv7 } from "../../http/uuid.ts";
 import { turnsOfSession } from "../../store/interactions.ts";
 import type { RouteParts } from "../app.ts";
 import type { Answer, Call } from "../complete.ts";

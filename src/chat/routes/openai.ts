@@ -1,16 +1,26 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Static, type TSchema, Type } from "typebox";
-import { v7 as uuidv7 } from "uuid";
-import { type App, logProblem } from "../../http/app.ts";
+import { type App, jsonParser, logProblem } from "../../http/app.ts";
 import { EdgeError, toProblem } from "../../http/problem.ts";
+import { uuidv7 } from "../../http/uuid.ts";
 import type { RouteParts } from "../app.ts";
 import type { Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
 import type { Endpoint } from "../lm-studio/upstream.ts";
-import { ChunkWriter, completionJson, openAiError } from "../openai-format.ts";
+import { ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
+import { SeenBodies, type SeenBody } from "../seen-bodies.ts";
 import { tokensWithin } from "../token-limit.ts";
 import { setProvenance, streamAnswer } from "./answer-stream.ts";
 import { answerHeaders, CallHeaders, cachingOf, callFailures, priorityOf, Usage } from "./schemas.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Of a body that is not long. */
+    bodyName: string | undefined;
+    /** Where the same body was answered from the cache before. */
+    seenBody: SeenBody | undefined;
+  }
+}
 
 /** What these routes look at; every other parameter goes to LM Studio as it is. */
 const common = {
@@ -114,6 +124,17 @@ type Body = Static<typeof ChatCompletionRequest> & Record<string, unknown>;
 
 /** OpenAI's API, for programs that know it: errors included. To be registered with the prefix `/v1`. */
 export function openAiRoutes(app: App, parts: RouteParts): void {
+  const seenBodies = new SeenBodies();
+  app.decorateRequest("bodyName", undefined);
+  app.decorateRequest("seenBody", undefined);
+  app.removeContentTypeParser("application/json");
+  const parse = jsonParser(app);
+  app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, bytes, done) => {
+    request.bodyName = seenBodies.nameOf(bytes as Buffer);
+    request.seenBody = request.bodyName === undefined ? undefined : seenBodies.get(request.bodyName);
+    if (request.seenBody) done(null, request.seenBody.parsed);
+    else parse(request, bytes, done);
+  });
   app.setErrorHandler((error, request, reply) => {
     const problem = toProblem(error, request.id, parts.statusOf);
     logProblem(error, request, problem);
@@ -186,16 +207,19 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     request: FastifyRequest,
     reply: FastifyReply,
   ) {
+    const { bodyName, caller, seenBody } = request;
+    const seen = seenBody?.caller === caller && seenBody.endpoint === endpoint ? seenBody : undefined;
     const call: Call = {
       id: uuidv7(),
       route: endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions",
       endpoint,
       priority: priorityOf(headers),
-      caller: request.caller,
+      caller,
       requestId: request.id,
       sessionId: headers["x-session-id"],
       runId: headers["x-run-id"],
-      body: askedBody(body, parts),
+      body: seen?.body ?? askedBody(body, parts),
+      key: seen?.key,
       // A raw continuation is what the caller asked for, tags included.
       separates: endpoint === "chat",
       caching: cachingOf(headers["cache-control"]),
@@ -220,9 +244,14 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
         (problem) => `event: error\ndata: ${JSON.stringify(openAiError(problem))}\n\n`,
       );
     }
-    const { completion, source, timing } = await parts.complete(call);
+    const { completion, key, source, timing } = await parts.complete(call);
     setProvenance(reply, source, timing);
-    return reply.type("application/json; charset=utf-8").send(completionJson(endpoint, completion));
+    reply.type("application/json; charset=utf-8");
+    if (source.cache !== "HIT") return reply.send(completionJson(endpoint, completion));
+    if (!seen && bodyName !== undefined) {
+      seenBodies.keep(bodyName, { parsed: body, endpoint, caller, body: call.body, key });
+    }
+    return reply.send(keptJson(endpoint, completion));
   }
 }
 
