@@ -83,6 +83,19 @@ test("who joins a stream late reads what was said so far, and then goes on live"
   await reader.cancel();
 });
 
+test("thinking without its first tag is read along from a model's first answer on", async () => {
+  await using thinker = await startLmStudio({ models: [{ id: "some-r1" }], thinkingAs: "unopened" });
+  await using server = await startChat(thinker, database.url, { DEEPSEEK_MODEL: "some-r1" });
+  const { promise: go, resolve } = Promise.withResolvers<void>();
+  thinker.script({ thinking: "hm well so", text: "Yes.", heldAfter: { tokens: 2, until: go } });
+  const response = await server.post(path, body("Think", { stream: true }));
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  const first = new TextDecoder().decode((await reader.read()).value);
+  assert.match(first, /"reasoning_content":"hm/);
+  resolve();
+  for (let done = false; !done; ) ({ done } = await reader.read());
+});
+
 test("one who leaves does not stop the others, and the last one who leaves stops the model", async () => {
   lm.script({ text: "never said", firstTokenDelayMs: 60_000 });
   const before = lm.generations.length;

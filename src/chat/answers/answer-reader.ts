@@ -36,7 +36,7 @@ export interface ReaderOptions {
   readonly separates: boolean;
   /** JSON was asked for. */
   readonly json: boolean;
-  /** Somebody reads along: text is then held back only for models that are known to need it. */
+  /** Somebody reads along: nothing is then held back until it is whole. */
   readonly isRead: boolean;
   readonly forms: ThinkingForms;
 }

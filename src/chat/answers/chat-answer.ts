@@ -22,8 +22,8 @@ export class ChatAnswer implements AnswerReader {
     const { model, json, isRead, forms } = options;
     this.#options = options;
     // Where nobody reads along, holding back costs nothing.
-    const holds = !isRead || forms.isUnopened(model);
-    this.#separator = options.separates ? new Separator({ holds, json }) : undefined;
+    const untagged = forms.isUnopened(model) ? "think" : isRead ? "text" : "hold";
+    this.#separator = options.separates ? new Separator({ untagged, json }) : undefined;
   }
 
   events(events: readonly AnswerEvent[]): Delta[] {
@@ -49,15 +49,24 @@ export class ChatAnswer implements AnswerReader {
     if (!this.head || this.#finishReason === undefined) {
       throw new ChatError("upstream-invalid", "LM Studio ended its stream without an answer.");
     }
-    const joined = joinDeltas(this.deltas);
+    const deltas = this.#corrected();
+    const joined = joinDeltas(deltas);
     this.#remember(joined.text);
     return {
       head: this.head,
-      deltas: this.deltas,
+      deltas,
       ...joined,
       finishReason: this.#finishReason,
       usage: withReasoning(this.#usage, this.#isWhole ? 0 : (this.#separator?.reasoningTokens ?? 0)),
     };
+  }
+
+  /** Without what was taken for thinking and then given out once more as text. */
+  #corrected(): readonly Delta[] {
+    const mistaken = this.#separator?.mistaken;
+    if (!mistaken) return this.deltas;
+    const repeated = this.deltas.findIndex(({ text }) => text !== undefined);
+    return [...mistaken.map((text) => ({ text })), ...this.deltas.slice(repeated + 1)];
   }
 
   #remember(text: string): void {

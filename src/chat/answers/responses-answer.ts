@@ -92,7 +92,7 @@ function headOf({ id, created_at, model }: Loose): Head {
 
 /** Text, thinking and calls of the whole response: the output says it all once more, and in its order. */
 function saidIn(response: FinalEvent["response"]): ReturnType<typeof joinDeltas> {
-  const separator = new Separator({ holds: true, json: false });
+  const separator = new Separator({ untagged: "hold", json: false });
   const deltas: Delta[] = [];
   for (const [index, item] of (response.output as Loose[]).entries()) {
     if (item?.type === "function_call") {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Separator, type SeparatorOptions, usuallyThinks } from "./reasoning.ts";
 
-const standard = { holds: true, json: false };
+const standard = { untagged: "hold", json: false } as const;
 
 function separate(
   chunks: readonly { readonly content?: string; readonly reasoning?: string }[],
@@ -54,16 +54,38 @@ test("thinking in a field of its own is passed on, and tags in the text are text
 });
 
 test("an answer without thinking is the same wherever it is cut, white space included", () => {
-  for (const holds of [true, false]) {
+  for (const untagged of ["hold", "text", "think"] as const) {
     for (const chunks of cuts(" <thin ice>\n ")) {
-      assert.equal(separate(chunks, { holds, json: false }).text, " <thin ice>\n ");
+      assert.equal(separate(chunks, { untagged, json: false }).text, " <thin ice>\n ");
     }
   }
 });
 
 test("a model that does not usually think is passed on as it speaks", () => {
-  const { deltas } = separate([{ content: "Yes" }, { content: " sir" }], { holds: false, json: false });
+  const { deltas } = separate([{ content: "Yes" }, { content: " sir" }], { untagged: "text", json: false });
   assert.deepEqual(deltas, [{ text: "Yes" }, { text: " sir" }]);
+});
+
+test("thinking without its first tag can be passed on as it comes, wherever it is cut", () => {
+  const think = { untagged: "think", json: false } as const;
+  for (const chunks of cuts("Is 1 < 2? </b>\n</think>\n\nYes.")) {
+    const { text, reasoning } = separate(chunks, think);
+    assert.deepEqual([text, reasoning], ["Yes.", "Is 1 < 2? </b>"]);
+  }
+  const { deltas } = separate([{ content: "a" }, { content: " b" }, { content: "</think>" }], think);
+  assert.deepEqual(deltas, [{ reasoning: "a" }, { reasoning: " b" }]);
+});
+
+test("what was wrongly passed on as thinking comes once more as text", () => {
+  const separator = new Separator({ untagged: "think", json: false });
+  const call = { index: 0, id: "1", type: "function", function: { name: "f", arguments: "" } };
+  const push = (content: string, toolCalls?: readonly (typeof call)[]) =>
+    separator.push({ content, reasoning: "", toolCalls });
+  assert.deepEqual(
+    [...push("Let me "), ...push("look."), ...push("", [call]), ...separator.end()],
+    [{ reasoning: "Let me" }, { reasoning: " look." }, { text: "Let me look." }, { toolCalls: [call] }],
+  );
+  assert.deepEqual([separator.mistaken, separator.reasoningTokens], [["Let me ", "look."], 0]);
 });
 
 test("open thinking is passed on as it comes, without waiting for its end", () => {
@@ -86,7 +108,7 @@ test("thinking inside the text is counted, since LM Studio does not", () => {
 });
 
 test("JSON that landed in the thinking is the answer where JSON was asked for", () => {
-  const json = { holds: true, json: true };
+  const json = { untagged: "hold", json: true } as const;
   const rescued = separate([{ reasoning: '{"a"' }, { reasoning: ":1}" }], json);
   assert.deepEqual([rescued.text, rescued.reasoning], ['{"a":1}', ""]);
   const inTags = separate([{ content: '<think>{"a":1}</think>' }], json);
@@ -94,7 +116,7 @@ test("JSON that landed in the thinking is the answer where JSON was asked for", 
 });
 
 test("thinking is not passed off as an answer otherwise", () => {
-  const json = { holds: true, json: true };
+  const json = { untagged: "hold", json: true } as const;
   for (const [chunks, options] of [
     [[{ reasoning: '{"a":1}' }], standard],
     [[{ reasoning: '{"a":' }], json],
@@ -108,7 +130,7 @@ test("thinking is not passed off as an answer otherwise", () => {
 });
 
 test("JSON that was asked for streams at once", () => {
-  const { deltas } = separate([{ content: '{"a"' }, { content: ":1}" }], { holds: true, json: true });
+  const { deltas } = separate([{ content: '{"a"' }, { content: ":1}" }], { untagged: "hold", json: true });
   assert.equal(deltas.length, 2);
 });
 

@@ -11,10 +11,11 @@ export interface Delta {
 
 export interface SeparatorOptions {
   /**
-   * Hold text back until it is known whether a `</think>` follows, for the form that lacks the first tag.
-   * Costs a stream its liveliness where the model does not think, so only for those that usually do.
+   * What to do with untagged text until it is known whether a `</think>` follows, for the form that lacks the
+   * first tag: `text` takes it for the answer, `hold` gives it out once that is known, `think` gives it out as
+   * thinking at once, and where no tag follows all of it once more as text, since it was the answer after all.
    */
-  readonly holds: boolean;
+  readonly untagged: "text" | "hold" | "think";
   /** JSON was asked for: an answer that is nothing but JSON in the thinking is the answer. */
   readonly json: boolean;
 }
@@ -32,6 +33,8 @@ export class Separator {
   reasoningTokens = 0;
   /** Whether thinking came without its first tag. */
   unopened = false;
+  /** The answer's first pieces, where they were given out as thinking and then once more as text. */
+  mistaken: readonly string[] | undefined;
   readonly #options: SeparatorOptions;
   #state: "start" | "held" | "thinking" | "after-thinking" | "text" = "start";
   /** Text that is not decided yet. */
@@ -39,6 +42,8 @@ export class Separator {
   #pendingTokens = 0;
   #sawText = false;
   #thought = false;
+  /** What was given out as thinking untagged, and is text after all unless a tag follows. */
+  #presumed: string[] | undefined;
   /** Thinking that may turn out to be the JSON that was asked for. */
   #maybeJson: string | undefined;
 
@@ -101,8 +106,10 @@ export class Separator {
       this.#untilClosed(text.slice(opening.length).trimStart(), deltas);
     } else if (opening.startsWith(text)) {
       // Too short to tell.
-    } else if (this.#options.holds && !looksLikeJson) {
-      this.#state = "held";
+    } else if (this.#options.untagged !== "text" && !looksLikeJson) {
+      const aloud = this.#options.untagged === "think";
+      this.#state = aloud ? "thinking" : "held";
+      if (aloud) this.#presumed = [];
       const held = this.#pending;
       this.#pending = "";
       this.#pendingTokens -= 1;
@@ -116,6 +123,7 @@ export class Separator {
 
   /** Looks for the tag that ends the thinking, in all that is pending and what came now. */
   #untilClosed(content: string, deltas: Delta[]): void {
+    this.#presumed?.push(content);
     const from = Math.max(0, this.#pending.length - closing.length);
     this.#pending += content;
     this.#pendingTokens += 1;
@@ -123,7 +131,8 @@ export class Separator {
     const end = this.#pending.indexOf(closing, from);
     if (end >= 0) {
       if (this.#state === "held") this.reasoningTokens += this.#pendingTokens;
-      this.unopened = this.#state === "held";
+      this.unopened = this.#state === "held" || this.#presumed !== undefined;
+      this.#presumed = undefined;
       const after = this.#pending.slice(end + closing.length).trimStart();
       this.#think(this.#trimmed(this.#pending.slice(0, end)), deltas);
       this.#pending = "";
@@ -144,7 +153,13 @@ export class Separator {
     const pending = this.#pending;
     const state = this.#state;
     this.#pending = "";
-    if (state === "start" || state === "held") {
+    if (this.#presumed) {
+      this.mistaken = this.#presumed;
+      this.#presumed = undefined;
+      this.#state = "text";
+      this.reasoningTokens = 0;
+      this.#say(this.mistaken.join(""), deltas);
+    } else if (state === "start" || state === "held") {
       this.#state = "text";
       this.#say(pending, deltas);
     } else if (state === "thinking") this.#think(pending.trimEnd(), deltas);
