@@ -15,21 +15,24 @@ export function withListenPid(
 }
 
 /**
- * Throws, in words, why a program cannot be run there. The system's own error is the same for a folder and a program that are
- * not there, and names the program for both; with a shell in between it would say nothing.
+ * Throws `NotRunnable`, in words, where a program cannot be run. The system's own error is the same for a folder and a
+ * program that are not there, and names the program for both; with a shell in between it would say nothing.
  */
 export function assertRunnable(program: string, cwd: string, path: string | undefined): void {
   if (!statSync(cwd, { throwIfNoEntry: false })?.isDirectory())
-    throw new Error(`its working directory ${cwd} is no folder; cwd says which`);
+    throw new NotRunnable(`its working directory ${cwd} is no folder; cwd says which`);
   const places = program.includes("/")
     ? [isAbsolute(program) ? program : resolve(cwd, program)]
     : (path ?? "/usr/bin:/bin").split(delimiter).map((folder) => join(resolve(cwd, folder), program));
   if (places.some(isProgram)) return;
   const isThere = places.some((place) => statSync(place, { throwIfNoEntry: false })?.isFile());
-  if (isThere) throw new Error(`${program} may not be executed by this user (chmod +x?)`);
+  if (isThere) throw new NotRunnable(`${program} may not be executed by this user (chmod +x?)`);
   const where = program.includes("/") ? "" : " in any folder of PATH";
-  throw new Error(`there is no program ${program}${where}`);
+  throw new NotRunnable(`there is no program ${program}${where}`);
 }
+
+/** There is no such program or folder, or no right to run it. */
+export class NotRunnable extends Error {}
 
 function isProgram(path: string): boolean {
   try {

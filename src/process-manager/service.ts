@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { isAnnouncement } from "./definition.ts";
 import type { Guard } from "./guard.ts";
+import { NotRunnable } from "./launch.ts";
 import { Life } from "./life.ts";
 import { isUp } from "./lifecycle.ts";
 import { assertPortFree, canHoldSockets, ListeningSocket } from "./listening-socket.ts";
@@ -70,6 +71,8 @@ export class Service {
   #rolling: Promise<void> | null = null;
   #nextRoll: Promise<void> | null = null;
   #history: RestartHistory = noRestarts;
+  /** What the last process, if there ever was one, was spawned from. */
+  #spawnedFrom: ResolvedService | null = null;
   #readyAt = 0;
 
   constructor(parts: ServiceParts) {
@@ -351,7 +354,7 @@ export class Service {
       );
     } catch (error) {
       signal.throwIfAborted();
-      return { ...startFailure(error), readyForMs: 0 };
+      return { ...startFailure(error, this.#mayComeBack()), readyForMs: 0 };
     }
     this.#adopt(life, signal);
     this.#readyAt = performance.now();
@@ -360,6 +363,13 @@ export class Service {
       this.#remember(life).catch(() => undefined); // it ended first, or the disk is full: then nothing is learnt
     }
     return await this.#untilDeath(signal);
+  }
+
+  /** Whether a program that is not there may be soon: it ran before and is being replaced, or watched files bring it. */
+  #mayComeBack(): boolean {
+    const { command, cwd, watch } = this.#definition;
+    const last = this.#spawnedFrom;
+    return watch !== null || (last !== null && isDeepStrictEqual([last.command, last.cwd], [command, cwd]));
   }
 
   /** From nothing to a process that is ready; on any failure ends what it started, and throws. */
@@ -408,6 +418,7 @@ export class Service {
     const definition = this.#definition;
     const life = await Life.spawn({ definition, baseEnv, socketFd, relayedPort, mark, guard, log });
     this.#lives.add(life);
+    this.#spawnedFrom = definition;
     if (relayedPort) life.over.addEventListener("abort", () => this.#relay?.cut(relayedPort), { once: true });
     return life;
   }
@@ -535,8 +546,10 @@ class EarlyDeath extends Error {
   }
 }
 
-/** A taken port or a hook that says so is not mended by trying again. */
-function startFailure(error: unknown): Omit<Ending, "readyForMs"> {
+/** A taken port, a hook that says so, or a program that is not there is not mended by trying again. */
+function startFailure(error: unknown, mayComeBack: boolean): Omit<Ending, "readyForMs"> {
+  if (error instanceof NotRunnable && !mayComeBack)
+    return { reason: `${error.message}; trying again cannot mend that`, isFatal: true, clean: false };
   const isPort = error instanceof ProcessManagerError && error.code === "port-taken";
   const saysFatal = error instanceof Error && "fatal" in error && error.fatal === true;
   const clean = error instanceof EarlyDeath && error.clean;
