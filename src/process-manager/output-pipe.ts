@@ -10,6 +10,9 @@ export interface OutputPipe {
   readonly writeFd: number;
 }
 
+/** After a failure there are socket pairs for this long: what failed may be over by then, as a full disk may. */
+const pauseAfterFailureMs = 60_000;
+
 /**
  * Pipes for what children print, some always at hand so that a restart does not wait for one. Node itself gives
  * children socket pairs, which a child cannot open as `/dev/stdout` and which carry a flood at half the speed.
@@ -17,21 +20,25 @@ export interface OutputPipe {
 export class PipePool {
   readonly #folder: string;
   readonly #size: number;
+  readonly #pauseMs: number;
   #pipes: OutputPipe[] = [];
-  #filling: Promise<void> | null = null;
-  #isImpossible = process.platform === "win32";
+  #filling: Promise<boolean> | null = null;
+  #notBefore = process.platform === "win32" ? Number.POSITIVE_INFINITY : 0;
   #isClosed = false;
 
   /** The folder is made and removed as needed; a file system that it cannot be in only means socket pairs. */
-  constructor(folder: string, size: number) {
+  constructor(folder: string, size: number, pauseMs = pauseAfterFailureMs) {
     this.#folder = folder;
     this.#size = size;
+    this.#pauseMs = pauseMs;
     this.#fill();
   }
 
-  /** A pipe, or null where there are none. */
+  /** A pipe, or null where there are none now. */
   async take(): Promise<OutputPipe | null> {
-    while (this.#pipes.length === 0 && !this.#isImpossible && !this.#isClosed) await this.#fill();
+    while (this.#pipes.length === 0 && (await this.#fill())) {
+      // Others who waited for the same pipes may have taken them all.
+    }
     const pipe = this.#pipes.pop() ?? null;
     if (this.#pipes.length < this.#size / 2) void this.#fill();
     return pipe;
@@ -43,13 +50,15 @@ export class PipePool {
     for (const pipe of this.#pipes.splice(0)) closePipe(pipe);
   }
 
-  #fill(): Promise<void> {
-    if (this.#isImpossible || this.#isClosed) return Promise.resolve();
+  /** Whether there are new ones. */
+  #fill(): Promise<boolean> {
+    if (this.#isClosed || performance.now() < this.#notBefore) return Promise.resolve(false);
     this.#filling ??= makePipes(this.#folder, this.#size)
       .then(
-        (pipes) => void this.#pipes.push(...pipes),
+        (pipes) => this.#pipes.push(...pipes) > 0,
         () => {
-          this.#isImpossible = true;
+          this.#notBefore = performance.now() + this.#pauseMs;
+          return false;
         },
       )
       .finally(() => {

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { open, readFile } from "node:fs/promises";
+import { open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { defineService } from "./definition.ts";
 import { eventually, Fixture, isAlive, newLogFile, recordOf, untilState } from "./fixture.ts";
-import { PipePool } from "./output-pipe.ts";
+import { closePipe, PipePool } from "./output-pipe.ts";
 import { OutputReader } from "./output-reader.ts";
 import { ServiceLog } from "./service-log.ts";
 
@@ -145,6 +145,18 @@ test("without pipes, socket pairs carry the same bytes", async (t) => {
   lines.forEach((line, n) => {
     assert.equal(line, floodLine(1, n));
   });
+});
+
+test("pipes that could not be made are there again once they can be", async (t) => {
+  const fixture = await Fixture.create(t);
+  const folder = await fixture.script("pipes", "a file, where the folder should be");
+  const pool = new PipePool(join(folder, "of-manager"), 2, 0);
+  assert.equal(await pool.take(), null);
+  await rm(folder);
+  const pipe = await pool.take();
+  assert.ok(pipe);
+  closePipe(pipe);
+  await pool.close();
 });
 
 test("while the disk stalls a stream waits, with bounded memory, and then goes on where it was", async (t) => {
