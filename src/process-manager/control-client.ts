@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { statSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import type { Change } from "./change-plan.ts";
@@ -6,7 +7,12 @@ import type { LogQuery } from "./control-server.ts";
 import { openSocketAddress } from "./control-socket.ts";
 import { http } from "./http-module.ts";
 import type { LogLine } from "./log-reader.ts";
-import { ProcessManagerError, type ProcessManagerErrorCode, systemCodeOf } from "./process-manager-error.ts";
+import {
+  messageOf,
+  ProcessManagerError,
+  type ProcessManagerErrorCode,
+  systemCodeOf,
+} from "./process-manager-error.ts";
 import type { MeasuredService } from "./process-usage.ts";
 import type { ServiceEvent, ServiceRecord } from "./service-status.ts";
 
@@ -122,8 +128,14 @@ export class ControlClient {
     } catch (error) {
       if (["ENOENT", "ECONNREFUSED", "ENOTDIR"].includes(systemCodeOf(error)))
         throw await this.#unreachable(error);
+      if (["EACCES", "EPERM"].includes(systemCodeOf(error))) throw this.#closed(error);
       throw error;
     }
+  }
+
+  #closed(cause: unknown): ProcessManagerError {
+    const whose = `${this.#home} belongs to ${ownerOf(this.#home)}; ask as that one, or as root`;
+    return new ProcessManagerError("control-failed", `${messageOf(cause)}: ${whose}`, { cause });
   }
 
   async #unreachable(cause: unknown): Promise<ProcessManagerError> {
@@ -136,6 +148,14 @@ export class ControlClient {
       `${this.#home} is managed by pid ${holder.pid}, which cannot be reached: ${why}; kill ${holder.pid} stops it`,
       { cause },
     );
+  }
+}
+
+function ownerOf(path: string): string {
+  try {
+    return `user ${statSync(path).uid}`;
+  } catch {
+    return "another user";
   }
 }
 

@@ -54,6 +54,24 @@ test("a manager whose control socket was deleted is not said to be absent", asyn
   });
 });
 
+test("a home that is another user's says whose it is and who may ask", {
+  skip: process.platform === "win32",
+}, async (t) => {
+  const fixture = await Fixture.create(t);
+  await fixture.open([api]);
+  const isRoot = process.getuid?.() === 0;
+  // Root may ask every station and has to be somebody else here; a user is kept out of their own.
+  if (isRoot) await chmod(fixture.folder, 0o711);
+  else await chmod(controlSocketPath(fixture.home), 0);
+  const uid = process.getuid?.();
+  if (isRoot) process.seteuid?.(65_534);
+  const asked = new ControlClient(fixture.home).services().finally(() => isRoot && process.seteuid?.(0));
+  await assert.rejects(asked, {
+    code: "control-failed",
+    message: new RegExp(`EACCES.*: ${fixture.home} belongs to user ${uid}; ask as that one, or as root`),
+  });
+});
+
 test("what cannot be done is answered with its code and its reason", async (t) => {
   const fixture = await Fixture.create(t);
   await fixture.open([failing, redis]);

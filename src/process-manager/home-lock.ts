@@ -38,7 +38,9 @@ export class HomeLock {
 
   /** Takes the home, or throws `home-held` naming the pid that has it and since when. */
   static async take(home: string, command: string): Promise<HomeLock> {
-    await mkdir(join(home, "lock"), { recursive: true, mode: 0o700 });
+    await mkdir(join(home, "lock"), { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+      throw unusable(home, error);
+    });
     const holder: Holder = {
       pid: process.pid,
       startTime: await processIdentity(process.pid),
@@ -124,7 +126,10 @@ function held(home: string, { pid, since }: Holder): ProcessManagerError {
 }
 
 function unusable(home: string, cause: unknown): ProcessManagerError {
-  return new ProcessManagerError("home-unusable", `${home} cannot be locked: ${messageOf(cause)}`, { cause });
+  const isClosed = ["EACCES", "EPERM"].includes(systemCodeOf(cause));
+  const advice = isClosed ? "; is it another user's? Each needs a home of their own" : "";
+  const message = `${home} cannot be locked: ${messageOf(cause)}${advice}`;
+  return new ProcessManagerError("home-unusable", message, { cause });
 }
 
 async function create(home: string, generation: number, holder: Holder): Promise<boolean> {
