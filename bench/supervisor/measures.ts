@@ -27,14 +27,14 @@ let runs = 0;
 /** A run with these services; whatever it leaves behind is ended and its folder removed. */
 async function during(
   adapter: Adapter,
-  servicesOf: (folder: string) => readonly BenchService[],
+  wanted: readonly BenchService[] | ((folder: string) => readonly BenchService[]),
   work: (run: Run) => Promise<Findings>,
 ): Promise<Findings> {
   runs += 1;
   const id = `${process.pid}x${runs}`;
   const folder = mkdtempSync(join(tmpdir(), "supervisor-bench-"));
   const env: NodeJS.ProcessEnv = { ...process.env, BENCH_RUN: id };
-  const services = servicesOf(folder).map((service) => ({
+  const services = (typeof wanted === "function" ? wanted(folder) : wanted).map((service) => ({
     ...service,
     env: { BENCH_RUN: id, BENCH_SERVICE: service.name, ...service.env },
   }));
@@ -91,18 +91,13 @@ async function cold(adapter: Adapter): Promise<Findings> {
   const stop: number[] = [];
   const status: number[] = [];
   for (let round = 0; round < 5; round += 1) {
-    const services = await webServices(4);
-    await during(
-      adapter,
-      () => services,
-      async (run) => {
-        ready.push(await startAll(adapter, run));
-        await delay(1_500);
-        if (adapter.status) status.push(await timed(() => adapter.status?.(run)));
-        stop.push(await timed(() => adapter.stop(run)));
-        return {};
-      },
-    );
+    await during(adapter, await webServices(4), async (run) => {
+      ready.push(await startAll(adapter, run));
+      await delay(1_500);
+      if (adapter.status) status.push(await timed(() => adapter.status?.(run)));
+      stop.push(await timed(() => adapter.stop(run)));
+      return {};
+    });
   }
   return {
     "cold start, 4 services ready, ms (max)": ms(ready),
@@ -128,126 +123,100 @@ async function killOnce(run: Run, name = "web0"): Promise<number | null> {
 }
 
 async function crash(adapter: Adapter): Promise<Findings> {
-  const services = await webServices(4);
-  return await during(
-    adapter,
-    () => services,
-    async (run) => {
-      await startAll(adapter, run);
-      const kills = async (count: number, uptimeMs: number): Promise<(number | null)[]> => {
-        const samples: (number | null)[] = [];
-        for (let index = 0; index < count; index += 1) {
-          await delay(uptimeMs);
-          samples.push(await killOnce(run));
-        }
-        return samples;
-      };
-      return {
-        "kill -9 → serving, after 1.5 s of service, ms (max)": ms(await kills(9, 1_500)),
-        "same, after 0.3 s": ms(await kills(7, 300)),
-      };
-    },
-  );
+  return await during(adapter, await webServices(4), async (run) => {
+    await startAll(adapter, run);
+    const kills = async (count: number, uptimeMs: number): Promise<(number | null)[]> => {
+      const samples: (number | null)[] = [];
+      for (let index = 0; index < count; index += 1) {
+        await delay(uptimeMs);
+        samples.push(await killOnce(run));
+      }
+      return samples;
+    };
+    return {
+      "kill -9 → serving, after 1.5 s of service, ms (max)": ms(await kills(9, 1_500)),
+      "same, after 0.3 s": ms(await kills(7, 300)),
+    };
+  });
 }
 
 const outcome = (counts: Record<Answer, number>): string =>
   `${counts.ok.toLocaleString("en")} / ${counts.refused} / ${counts.reset} / ${counts["timed out"] + counts.other}`;
 
 async function underLoad(adapter: Adapter): Promise<Findings> {
-  const services = await webServices(4);
-  return await during(
-    adapter,
-    () => services,
-    async (run) => {
-      await startAll(adapter, run);
-      const end = load(portOf(run));
-      const outages: (number | null)[] = [];
-      for (let index = 0; index < 20; index += 1) {
-        await delay(1_500);
-        outages.push(await killOnce(run));
-      }
-      const counts = await end();
-      const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
-      return {
-        "20 kills under load: ok / refused / reset / timed out": outcome(counts),
-        "… failed, %": ((100 * (total - counts.ok)) / total).toFixed(2),
-        "… kill → serving, ms (max)": ms(outages),
-      };
-    },
-  );
+  return await during(adapter, await webServices(4), async (run) => {
+    await startAll(adapter, run);
+    const end = load(portOf(run));
+    const outages: (number | null)[] = [];
+    for (let index = 0; index < 20; index += 1) {
+      await delay(1_500);
+      outages.push(await killOnce(run));
+    }
+    const counts = await end();
+    const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
+    return {
+      "20 kills under load: ok / refused / reset / timed out": outcome(counts),
+      "… failed, %": ((100 * (total - counts.ok)) / total).toFixed(2),
+      "… kill → serving, ms (max)": ms(outages),
+    };
+  });
 }
 
 async function rolling(adapter: Adapter): Promise<Findings> {
   const { restart } = adapter;
   const row = "5 restarts by command under load: ok / refused / reset / timed out";
   if (!restart) return { [row]: "—" };
-  const services = await webServices(4);
-  return await during(
-    adapter,
-    () => services,
-    async (run) => {
-      await startAll(adapter, run);
+  return await during(adapter, await webServices(4), async (run) => {
+    await startAll(adapter, run);
+    await delay(1_500);
+    const end = load(portOf(run));
+    const took: number[] = [];
+    for (let index = 0; index < 5; index += 1) {
+      took.push(await timed(() => restart(run, "web0")));
+      await untilServing(portOf(run), 20_000);
       await delay(1_500);
-      const end = load(portOf(run));
-      const took: number[] = [];
-      for (let index = 0; index < 5; index += 1) {
-        took.push(await timed(() => restart(run, "web0")));
-        await untilServing(portOf(run), 20_000);
-        await delay(1_500);
-      }
-      return { [row]: outcome(await end()), "… one restart, ms (max)": ms(took) };
-    },
-  );
+    }
+    return { [row]: outcome(await end()), "… one restart, ms (max)": ms(took) };
+  });
 }
 
 async function hung(adapter: Adapter): Promise<Findings> {
   const row = "hung service → serving, ms (max)";
-  const services = await webServices(2, { isProbed: true });
-  return await during(
-    adapter,
-    () => services,
-    async (run) => {
-      await startAll(adapter, run);
+  return await during(adapter, await webServices(2, { isProbed: true }), async (run) => {
+    await startAll(adapter, run);
+    await delay(6_000);
+    const samples: (number | null)[] = [];
+    for (let index = 0; index < (adapter.probes ? 5 : 1); index += 1) {
+      await ask(portOf(run), "/stall");
+      samples.push(await untilServing(portOf(run), adapter.probes ? 60_000 : 15_000));
       await delay(6_000);
-      const samples: (number | null)[] = [];
-      for (let index = 0; index < (adapter.probes ? 5 : 1); index += 1) {
-        await ask(portOf(run), "/stall");
-        samples.push(await untilServing(portOf(run), adapter.probes ? 60_000 : 15_000));
-        await delay(6_000);
-      }
-      return { [row]: ms(samples) };
-    },
-  );
+    }
+    return { [row]: ms(samples) };
+  });
 }
 
 async function idle(adapter: Adapter): Promise<Findings> {
   const resident: number[] = [];
   let findings: Findings = {};
   for (const count of [4, 12]) {
-    const services = await webServices(count);
-    findings = await during(
-      adapter,
-      () => services,
-      async (run) => {
-        await startAll(adapter, run);
-        await delay(6_000);
-        const pids = supervisorPids(run.id);
-        const before = cpuOf(pids);
-        const begun = performance.now();
-        await delay(count === 4 ? 15_000 : 2_000);
-        const after = cpuOf(pids);
-        const share =
-          (after.own + after.children - before.own - before.children) / (performance.now() - begun);
-        resident.push(memoryOf(pids).residentMiB);
-        const service = memoryOf(servicePids(run.id, "web0")).residentMiB;
-        if (count !== 4) return findings;
-        return {
-          "idle with 4 services: resident MiB (processes)": `${Math.round(resident[0] ?? 0)} (${pids.length})`,
-          "… CPU, % of a core": (share * 100_000).toFixed(2),
-          "… one service, resident MiB": String(Math.round(service)),
-        };
-      },
-    );
+    findings = await during(adapter, await webServices(count), async (run) => {
+      await startAll(adapter, run);
+      await delay(6_000);
+      const pids = supervisorPids(run.id);
+      const before = cpuOf(pids);
+      const begun = performance.now();
+      await delay(count === 4 ? 15_000 : 2_000);
+      const after = cpuOf(pids);
+      const share = (after.own + after.children - before.own - before.children) / (performance.now() - begun);
+      resident.push(memoryOf(pids).residentMiB);
+      const service = memoryOf(servicePids(run.id, "web0")).residentMiB;
+      if (count !== 4) return findings;
+      return {
+        "idle with 4 services: resident MiB (processes)": `${Math.round(resident[0] ?? 0)} (${pids.length})`,
+        "… CPU, % of a core": (share * 100_000).toFixed(2),
+        "… one service, resident MiB": String(Math.round(service)),
+      };
+    });
   }
   const each = ((resident[1] ?? 0) - (resident[0] ?? 0)) / 8;
   return { ...findings, "… each further service, MiB": each.toFixed(1) };
@@ -334,22 +303,18 @@ async function stop(adapter: Adapter): Promise<Findings> {
       { name: "family", command: [process.execPath, file("family.mjs")], env: { FAMILY: "same" } },
       { name: "runaway", command: [process.execPath, file("family.mjs")], env: { FAMILY: "setsid" } },
     ];
-    await during(
-      adapter,
-      () => services,
-      async (run) => {
-        await startAll(adapter, run);
-        await until(() => processesOf(run.id).filter(({ service }) => service !== null).length >= 6, 10_000);
-        await delay(1_500);
-        took.push(await timed(() => adapter.stop(run)));
-        await delay(1_500);
-        for (const { service } of processesOf(run.id)) {
-          const name = service ?? "supervisor";
-          left.set(name, (left.get(name) ?? 0) + 1);
-        }
-        return {};
-      },
-    );
+    await during(adapter, services, async (run) => {
+      await startAll(adapter, run);
+      await until(() => processesOf(run.id).filter(({ service }) => service !== null).length >= 6, 10_000);
+      await delay(1_500);
+      took.push(await timed(() => adapter.stop(run)));
+      await delay(1_500);
+      for (const { service } of processesOf(run.id)) {
+        const name = service ?? "supervisor";
+        left.set(name, (left.get(name) ?? 0) + 1);
+      }
+      return {};
+    });
   }
   return {
     "stop with a deaf service and runaway children, ms (max)": ms(took),
@@ -359,28 +324,23 @@ async function stop(adapter: Adapter): Promise<Findings> {
 
 async function murder(adapter: Adapter): Promise<Findings> {
   const chatty = (index: number): Record<string, string> => (index < 2 ? {} : { CHATTY: "1" });
-  const services = await webServices(4, {}, chatty);
-  return await during(
-    adapter,
-    () => services,
-    async (run) => {
-      await startAll(adapter, run);
-      await delay(2_500);
-      const before = new Set(processesOf(run.id).flatMap(({ pid, service }) => (service ? [pid] : [])));
-      kill(run.mainPid);
-      await delay(5_000);
-      const orphans = processesOf(run.id).filter(({ pid }) => before.has(pid)).length;
-      await adapter.start(run);
-      await delay(10_000);
-      const kept = processesOf(run.id).filter(({ pid }) => before.has(pid)).length;
-      const answers = await Promise.all(services.map(({ port = 0 }) => ask(port)));
-      return {
-        "supervisor killed -9: its services alive 5 s later, of 4": String(orphans),
-        "… started again: old processes, serving of 4": `${kept}, ${answers.filter((one) => one === "ok").length}`,
-        "… a killed service comes back": (await killOnce(run)) === null ? "no" : "yes",
-      };
-    },
-  );
+  return await during(adapter, await webServices(4, {}, chatty), async (run) => {
+    await startAll(adapter, run);
+    await delay(2_500);
+    const before = new Set(processesOf(run.id).flatMap(({ pid, service }) => (service ? [pid] : [])));
+    kill(run.mainPid);
+    await delay(5_000);
+    const orphans = processesOf(run.id).filter(({ pid }) => before.has(pid)).length;
+    await adapter.start(run);
+    await delay(10_000);
+    const kept = processesOf(run.id).filter(({ pid }) => before.has(pid)).length;
+    const answers = await Promise.all(run.services.map(({ port = 0 }) => ask(port)));
+    return {
+      "supervisor killed -9: its services alive 5 s later, of 4": String(orphans),
+      "… started again: old processes, serving of 4": `${kept}, ${answers.filter((one) => one === "ok").length}`,
+      "… a killed service comes back": (await killOnce(run)) === null ? "no" : "yes",
+    };
+  });
 }
 
 async function loop(adapter: Adapter): Promise<Findings> {
