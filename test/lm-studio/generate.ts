@@ -70,14 +70,14 @@ async function whole(
   { head, finish, usage, extra }: Frame,
 ): Promise<void> {
   await pause((reply.firstTokenDelayMs ?? 0) + (reply.tokenDelayMs ?? 0) * pieces.length, signal);
-  const content = joined(pieces, "content");
+  const content = textOfPieces(pieces, "content");
   const answer =
     endpoint === "chat"
       ? {
           message: {
             role: "assistant",
             content,
-            reasoning_content: joined(pieces, "reasoning_content"),
+            reasoning_content: textOfPieces(pieces, "reasoning_content"),
             tool_calls: wholeCalls(pieces),
           },
         }
@@ -133,7 +133,8 @@ async function stream(
   response.end("data: [DONE]\n\n");
 }
 
-function failNow(response: ServerResponse, failure: Failure): void {
+/** Fails as it is told, before the answer or in its middle. */
+export function failNow(response: ServerResponse, failure: Failure): void {
   switch (failure.how) {
     case "hang":
       return;
@@ -185,7 +186,7 @@ export function sendJson(response: ServerResponse, status: number, body: string,
 const jsonType = "application/json; charset=utf-8";
 
 /** The tokens of an answer: thinking, text and calls, in the order they are generated. */
-function piecesOf({ endpoint, reply, thinkingAs: standard }: Generation): Piece[] {
+export function piecesOf({ endpoint, reply, thinkingAs: standard }: Generation): Piece[] {
   const { text = "", thinking, toolCalls = [], toolsAs = "native" } = reply;
   // The completions endpoint never separates.
   const form = endpoint === "text" ? "inline" : (reply.thinkingAs ?? standard);
@@ -234,12 +235,18 @@ function deltaOf(piece: Piece): Record<string, unknown> {
   return { ...(first ? { role: "assistant" } : {}), tool_calls: [piece.call] };
 }
 
-function joined(pieces: readonly Piece[], field: "content" | "reasoning_content"): string {
+export function textOfPieces(pieces: readonly Piece[], field: "content" | "reasoning_content"): string {
   return pieces.map((piece) => ("field" in piece && piece.field === field ? piece.text : "")).join("");
 }
 
-function wholeCalls(pieces: readonly Piece[]): unknown[] {
-  const calls: { type: "function"; id: string; function: { name: string; arguments: string } }[] = [];
+interface WholeCall {
+  readonly type: "function";
+  readonly id: string;
+  readonly function: { name: string; arguments: string };
+}
+
+export function wholeCalls(pieces: readonly Piece[]): WholeCall[] {
+  const calls: WholeCall[] = [];
   for (const piece of pieces) {
     if (!("call" in piece)) continue;
     const { index, id, function: part } = piece.call;
@@ -272,11 +279,11 @@ function randomId(): string {
   return Array.from({ length: 22 }, () => randomInt(36).toString(36)).join("");
 }
 
-async function pause(ms: number | undefined, signal: AbortSignal): Promise<void> {
+export async function pause(ms: number | undefined, signal: AbortSignal): Promise<void> {
   if (ms) await delay(ms, undefined, { signal });
 }
 
-async function written(response: ServerResponse, text: string): Promise<void> {
+export async function written(response: ServerResponse, text: string): Promise<void> {
   if (response.write(text)) return;
   await Promise.race([once(response, "drain"), once(response, "close")]);
 }

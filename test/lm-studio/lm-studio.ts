@@ -2,8 +2,10 @@ import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { defaultResponder } from "./default-responder.ts";
+import { embed } from "./embeddings.ts";
 import { beginStream, generate, sendJson } from "./generate.ts";
 import { faults, type GenerationRequest, type Reply, type Responder, type ThinkingForm } from "./reply.ts";
+import { asChat, type Conversations, refusedResponse, respond as respondTo } from "./responses.ts";
 
 /** A model on the stand-in's disk. */
 interface StandInModel {
@@ -16,6 +18,8 @@ interface StandInModel {
   readonly loadedContextLength?: number;
   /** Default `loaded`. */
   readonly state?: "loaded" | "not-loaded";
+  /** Predictions at once that it is loaded for. Default 4, LM Studio's own. */
+  readonly parallel?: number;
 }
 
 export interface LmStudioOptions {
@@ -81,6 +85,7 @@ export async function startLmStudio(options: LmStudioOptions = {}): Promise<LmSt
   const models = options.models ?? [standardModel];
   const states = new Map<string, State>(models.map((model) => [model.id, model.state ?? "loaded"]));
   const requests: Exchange[] = [];
+  const conversations: Conversations = new Map();
   const arrivals: { n: number; resolve: (exchange: RecordedRequest) => void }[] = [];
   let respond: Responder = options.respond ?? defaultResponder;
   let queued: Reply[] = [];
@@ -132,6 +137,7 @@ export async function startLmStudio(options: LmStudioOptions = {}): Promise<LmSt
     }
     if (request.method === "GET") {
       if (path === "/v1/models") return send(200, modelList());
+      if (path === "/api/v1/models") return send(200, { models: models.map(newNativeModel) });
       if (path === "/api/v0/models") return send(200, { object: "list", data: models.map(nativeModel) });
       const named = models.find(({ id }) => path === `/api/v0/models/${encodeURIComponent(id)}`);
       if (named) return send(200, nativeModel(named));
@@ -143,25 +149,25 @@ export async function startLmStudio(options: LmStudioOptions = {}): Promise<LmSt
     response: ServerResponse,
     exchange: RecordedRequest,
     unreadable: boolean,
-    endpoint: "chat" | "text",
+    endpoint: Endpoint,
     signal: AbortSignal,
   ): Promise<void> {
-    const { body } = exchange;
-    const refusal = unreadable ? refusedJson : refusedBody(body, endpoint);
+    const refusal = unreadable ? refusedJson : refusedBody(exchange.body, endpoint, conversations);
     if (refusal) return sendJson(response, 400, JSON.stringify(refusal));
+    const body = endpoint === "responses" ? asChat(exchange.body, conversations) : exchange.body;
     const native = exchange.path.startsWith("/api/v0/");
     const model = modelFor(body.model);
     if (!("id" in model)) return sendFault(response, model);
     const reply = queued.shift() ?? (await respond(body));
     const base = {
-      endpoint,
+      endpoint: endpoint === "text" ? endpoint : "chat",
       native,
       request: body,
       reply,
       model: reply.model ?? model.id,
       thinkingAs: options.thinkingAs ?? "inline",
       signal,
-    };
+    } as const;
     try {
       if (states.get(model.id) !== "loaded") {
         if (body.stream && !reply.failure) beginStream(response);
@@ -172,7 +178,9 @@ export async function startLmStudio(options: LmStudioOptions = {}): Promise<LmSt
       const limit = model.loadedContextLength ?? 4_096;
       const asked = JSON.stringify(body.messages ?? body.prompt ?? "").length / 4;
       if (asked > limit && !response.headersSent) return sendFault(response, faults.overflow);
-      await generate(response, base);
+      if (endpoint === "embeddings") await embed(response, base);
+      else if (endpoint === "responses") await respondTo(response, exchange.body, base, conversations);
+      else await generate(response, base);
     } catch (error) {
       if (!signal.aborted) throw error;
     }
@@ -209,6 +217,26 @@ export async function startLmStudio(options: LmStudioOptions = {}): Promise<LmSt
       max_context_length: model.maxContextLength ?? 131_072,
       ...(state === "loaded" ? { loaded_context_length: model.loadedContextLength ?? 4_096 } : {}),
       capabilities: model.capabilities ?? [],
+    };
+  }
+
+  /** As the native API lists it since 0.4.0. */
+  function newNativeModel(model: StandInModel) {
+    const config = { context_length: model.loadedContextLength ?? 4_096, parallel: model.parallel ?? 4 };
+    return {
+      type: "llm",
+      publisher: "lmstudio-community",
+      key: model.id,
+      display_name: model.id,
+      architecture: "qwen2",
+      quantization: { name: "Q4_K_M", bits_per_weight: 4 },
+      loaded_instances: states.get(model.id) === "loaded" ? [{ id: model.id, config }] : [],
+      max_context_length: model.maxContextLength ?? 131_072,
+      format: "gguf",
+      capabilities: {
+        vision: false,
+        trained_for_tool_use: model.capabilities?.includes("tool_use") === true,
+      },
     };
   }
 
@@ -261,17 +289,33 @@ export async function startLmStudio(options: LmStudioOptions = {}): Promise<LmSt
   };
 }
 
-function endpointOf(path: string): "chat" | "text" | undefined {
-  const [, chat] = /^\/(?:v1|api\/v0)\/(chat\/)?completions$/.exec(path) ?? [null];
-  if (!/^\/(v1|api\/v0)\/(chat\/)?completions$/.test(path)) return undefined;
-  return chat ? "chat" : "text";
+type Endpoint = "chat" | "text" | "embeddings" | "responses";
+
+const endpoints: Readonly<Record<string, Endpoint>> = {
+  "/v1/chat/completions": "chat",
+  "/api/v0/chat/completions": "chat",
+  "/v1/completions": "text",
+  "/api/v0/completions": "text",
+  "/v1/embeddings": "embeddings",
+  "/api/v0/embeddings": "embeddings",
+  "/v1/responses": "responses",
+};
+
+function endpointOf(path: string): Endpoint | undefined {
+  return endpoints[path];
 }
 
 const refusedJson = {
   error: { message: "Invalid JSON body", type: "invalid_request_error", param: null, code: null },
 };
 
-function refusedBody(body: GenerationRequest, endpoint: "chat" | "text"): { error: string } | undefined {
+function refusedBody(
+  body: GenerationRequest,
+  endpoint: Endpoint,
+  conversations: Conversations,
+): object | undefined {
+  if (endpoint === "responses") return refusedResponse(body, conversations);
+  if (endpoint === "embeddings" && body.input === undefined) return { error: "'input' field is required" };
   if (endpoint === "chat" && !Array.isArray(body.messages)) return { error: "'messages' field is required" };
   if (endpoint === "text" && body.prompt === undefined) return { error: "'prompt' field is required" };
   const format = body.response_format?.type;
