@@ -72,7 +72,7 @@ export class ResponsesAnswer implements AnswerReader {
 }
 
 /** One event of a streamed response. */
-function responseEvent(type: string, value: unknown): string {
+export function responseEvent(type: string, value: unknown): string {
   return `event: ${type}\ndata: ${JSON.stringify(value)}\n\n`;
 }
 

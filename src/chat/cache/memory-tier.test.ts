@@ -117,3 +117,14 @@ test("the list tells what is kept and how often it was asked for, without any te
   assert.deepEqual(tier.list({}), []);
   assert.equal(tier.bytes, 0);
 });
+
+test("what an answer has beside its text counts as well: numbers, and events", () => {
+  const { tier } = memory();
+  const plain = answer("yes");
+  const holding = (more: Partial<Completion>) => ({ ...plain, completion: { ...plain.completion, ...more } });
+  tier.set("numbers", holding({ raw: { data: Array.from({ length: 5_000 }, () => 0.25) } }));
+  tier.set("events", holding({ raw: {}, deltas: [{ event: "x".repeat(20_000) }] }));
+  assert.equal(tier.entries, 0);
+  tier.set("few", holding({ raw: { data: [0.25] } }));
+  assert.equal(tier.entries, 1);
+});

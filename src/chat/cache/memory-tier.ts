@@ -123,7 +123,11 @@ export class MemoryTier {
 }
 
 /** Two bytes a character, and what an object of V8 takes for each delta. Every text is held twice. */
-function bytesOf(key: string, { deltas, text, reasoning, toolCalls }: Completion): number {
+function bytesOf(key: string, { deltas, text, reasoning, toolCalls, raw }: Completion): number {
   const calls = toolCalls.length > 0 ? JSON.stringify(toolCalls).length : 0;
-  return 512 + key.length * 2 + deltas.length * 96 + (text.length + reasoning.length + calls) * 4;
+  // Embeddings, and responses with their events.
+  let whole = raw === undefined ? 0 : JSON.stringify(raw).length;
+  if (whole > 0) for (const { event } of deltas) whole += event?.length ?? 0;
+  const chars = (text.length + reasoning.length + calls) * 2 + whole;
+  return 512 + (key.length + chars) * 2 + deltas.length * 96;
 }

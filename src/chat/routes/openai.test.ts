@@ -206,6 +206,7 @@ test("models are listed with what LM Studio's own API knows of them", async () =
   assert.deepEqual(data[0], {
     id: "qwen2.5-7b-instruct",
     object: "model",
+    created: 0,
     owned_by: "organization_owner",
     state: "loaded",
     capabilities: ["tool_use"],

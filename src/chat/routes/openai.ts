@@ -4,14 +4,17 @@ import { type App, jsonParser, logProblem } from "../../http/app.ts";
 import { EdgeError, toProblem } from "../../http/problem.ts";
 import { uuidv7 } from "../../http/uuid.ts";
 import type { RouteParts } from "../app.ts";
+import { askedBody } from "../asked-body.ts";
 import type { Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
-import type { Endpoint } from "../lm-studio/upstream.ts";
 import { ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
 import { SeenBodies, type SeenBody } from "../seen-bodies.ts";
-import { tokensWithin } from "../token-limit.ts";
 import { setProvenance, streamAnswer } from "./answer-stream.ts";
-import { answerHeaders, CallHeaders, cachingOf, callFailures, priorityOf, Usage } from "./schemas.ts";
+import { embeddingsRoute } from "./embeddings.ts";
+import { modelRoutes } from "./models.ts";
+import { openAiErrors } from "./openai-errors.ts";
+import { responsesRoute } from "./responses.ts";
+import { answerHeaders, CallHeaders, cachingOf, priorityOf, Usage } from "./schemas.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -39,9 +42,13 @@ const ChatCompletionRequest = Type.Object({
   response_format: Type.Optional(Type.Union([Type.Object({ type: Type.String() }), Type.Null()])),
 });
 
+const Prompt = Type.String({ minLength: 1, maxLength: 400_000 });
+
 const TextCompletionRequest = Type.Object({
   ...common,
-  prompt: Type.String({ minLength: 1, maxLength: 400_000 }),
+  prompt: Type.Union([Prompt, Type.Array(Prompt, { minItems: 1, maxItems: 1 })], {
+    description: "LM Studio continues one prompt in a request",
+  }),
 });
 
 const completionOf = (object: string, said: Record<string, TSchema>) =>
@@ -79,37 +86,6 @@ const ChatCompletion = completionOf("chat.completion", {
   }),
 });
 const TextCompletion = completionOf("text_completion", { text: Type.String() });
-
-const ModelList = Type.Object({
-  object: Type.Literal("list"),
-  data: Type.Array(
-    Type.Object({
-      id: Type.String(),
-      object: Type.Literal("model"),
-      owned_by: Type.String(),
-      state: Type.Optional(Type.String({ description: "loaded, not-loaded or loading" })),
-      capabilities: Type.Optional(Type.Array(Type.String())),
-      max_context_length: Type.Optional(Type.Integer()),
-      loaded_context_length: Type.Optional(Type.Integer()),
-    }),
-  ),
-});
-
-const OpenAiError = Type.Object({
-  error: Type.Object({
-    message: Type.String(),
-    type: Type.String(),
-    param: Type.Null(),
-    code: Type.String(),
-  }),
-});
-
-const openAiErrors = Object.fromEntries(
-  Object.entries(callFailures).map(([status, description]) => [
-    status,
-    { description, content: { "application/json": { schema: OpenAiError } } },
-  ]),
-);
 
 const answers = (schema: TSchema) => ({
   200: {
@@ -181,27 +157,12 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     },
     (request, reply) => answer("text", request.body as unknown as Body, request.headers, request, reply),
   );
-  app.get(
-    "/models",
-    {
-      schema: {
-        tags: ["openai"],
-        summary: "Models of LM Studio, with their state",
-        operationId: "listModels",
-        response: {
-          200: { description: "All models", content: { "application/json": { schema: ModelList } } },
-          ...openAiErrors,
-        },
-      },
-    },
-    async (_request, reply) => {
-      const data = await parts.upstream.models();
-      return reply.send({ object: "list", data });
-    },
-  );
+  embeddingsRoute(app, parts);
+  responsesRoute(app, parts);
+  modelRoutes(app, parts);
 
   async function answer(
-    endpoint: Endpoint,
+    endpoint: "chat" | "text",
     body: Body,
     headers: Static<typeof CallHeaders>,
     request: FastifyRequest,
@@ -218,7 +179,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
       requestId: request.id,
       sessionId: headers["x-session-id"],
       runId: headers["x-run-id"],
-      body: seen?.body ?? askedBody(body, parts),
+      body: seen?.body ?? askedBody(endpoint, body, parts.config),
       key: seen?.key,
       // A raw continuation is what the caller asked for, tags included.
       separates: endpoint === "chat",
@@ -254,24 +215,3 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     return reply.send(keptJson(endpoint, completion));
   }
 }
-
-/** The body as LM Studio is to get it: within our limits, and without what it refuses. */
-function askedBody(body: Body, { config }: RouteParts): Call["body"] {
-  const { stream: _stream, stream_options: _options, max_tokens, max_completion_tokens, ...rest } = body;
-  const limit = config.CHAT_MAX_TOKENS;
-  const newer = typeof max_completion_tokens === "number";
-  const tokens = newer ? tokensWithin(max_completion_tokens, limit) : tokensWithin(max_tokens, limit);
-  return {
-    ...rest,
-    model: body.model ?? config.DEEPSEEK_MODEL,
-    // It knows only the older name everywhere.
-    max_tokens: tokens,
-    ...(body.response_format?.type === "json_object" ? { response_format: anyObject } : {}),
-  };
-}
-
-/** LM Studio refuses `json_object` (lmstudio-bug-tracker#189); this schema means the same. */
-const anyObject = {
-  type: "json_schema",
-  json_schema: { name: "object", schema: { type: "object" } },
-};
