@@ -1,4 +1,5 @@
 import type { Config } from "../config/config.ts";
+import { ChatError } from "./chat-error.ts";
 import type { Endpoint } from "./lm-studio/upstream.ts";
 import { tokensWithin } from "./token-limit.ts";
 
@@ -9,7 +10,7 @@ type Limits = Pick<Config, "CHAT_MAX_TOKENS" | "DEEPSEEK_MODEL">;
 /**
  * The body of an OpenAI request as LM Studio is to get it: within our limits, and without what it refuses.
  * What is not named here goes on as it is, parameters that nobody has heard of yet included. Takes a body that
- * fits its route's schema. Throws `ChatError` `max-tokens-exceeded`.
+ * fits its route's schema. Throws `ChatError` `max-tokens-exceeded` or `parameter-unsupported`.
  */
 export function askedBody(endpoint: Endpoint, body: Body, limits: Limits): AskedBody {
   // How the answer travels is no part of the question.
@@ -20,6 +21,7 @@ export function askedBody(endpoint: Endpoint, body: Body, limits: Limits): Asked
 
 const changed = {
   chat: ({ max_completion_tokens: newer, max_tokens, ...body }, limit) => {
+    refuseUnsupported(body);
     return {
       ...body,
       // LM Studio knows only the older name everywhere.
@@ -28,6 +30,7 @@ const changed = {
     };
   },
   text: ({ max_tokens, ...body }, limit) => {
+    refuseUnsupported(body);
     const prompt = Array.isArray(body.prompt) ? body.prompt[0] : body.prompt;
     return { ...body, prompt, max_tokens: tokensWithin(tokens(max_tokens), limit) };
   },
@@ -46,6 +49,20 @@ const anyObject = {
   type: "json_schema",
   json_schema: { name: "object", schema: { type: "object" } },
 };
+
+/** What LM Studio would pass over in silence, and the caller then look for in vain. */
+function refuseUnsupported({ n, logprobs, top_logprobs }: Body): void {
+  if (typeof n === "number" && n > 1) {
+    throw unsupported("LM Studio gives one answer to a request: ask as often as you want answers (`n`).");
+  }
+  if (logprobs === true || typeof logprobs === "number" || tokens(top_logprobs)) {
+    throw unsupported("LM Studio does not tell how likely its tokens are: leave `logprobs` out.");
+  }
+}
+
+function unsupported(detail: string): ChatError {
+  return new ChatError("parameter-unsupported", detail);
+}
 
 function tokens(value: unknown): number | undefined {
   return typeof value === "number" ? value : undefined;

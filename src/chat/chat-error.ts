@@ -3,6 +3,7 @@ import { AppError } from "../http/problem.ts";
 /** What can go wrong with a question to a model, and with the log of past ones. */
 export type ChatErrorCode =
   | "max-tokens-exceeded"
+  | "parameter-unsupported"
   | "request-too-deep"
   | "chat-busy"
   | "lm-studio-away"
@@ -27,6 +28,7 @@ export class ChatError extends AppError<ChatErrorCode> {}
 /** HTTP status of each code. */
 export const chatStatusOf = {
   "max-tokens-exceeded": 400,
+  "parameter-unsupported": 400,
   "request-too-deep": 400,
   "chat-busy": 503,
   "lm-studio-away": 503,

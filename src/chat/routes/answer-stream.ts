@@ -7,6 +7,7 @@ import type { Answer, Call, Source, Timing } from "../complete.ts";
 import type { Head } from "../completion.ts";
 import { type EventStream, openEventStream } from "../event-stream.ts";
 import type { Delta } from "../lm-studio/reasoning.ts";
+import { setAnsweringModel } from "./answering-model.ts";
 
 /** How one route words its stream. */
 export interface Wording {
@@ -33,6 +34,7 @@ export async function streamAnswer(
     const answer = await complete(call, {
       begin: (head, source, timing) => {
         setProvenance(reply, source, timing);
+        setAnsweringModel(reply, call.body.model, head.model);
         open = { stream: openEventStream(reply, call.stop), wording: wordingFor(head) };
       },
       deltas: (deltas) => open?.stream.write(deltas.map((delta) => open?.wording.delta(delta)).join("")),

@@ -7,6 +7,7 @@ import { askedBody } from "../asked-body.ts";
 import { stopWhenGone } from "../event-stream.ts";
 import { openAiAnswer } from "../openai-answer.ts";
 import { setProvenance } from "./answer-stream.ts";
+import { setAnsweringModel } from "./answering-model.ts";
 import { openAiErrors } from "./openai-errors.ts";
 import { answerHeaders, CallHeaders, cachingOf, priorityOf } from "./schemas.ts";
 
@@ -89,6 +90,7 @@ export function embeddingsRoute(app: App, parts: RouteParts): void {
       log: request.log,
     });
     setProvenance(reply, source, timing);
+    setAnsweringModel(reply, body.model, completion.head.model);
     const json = openAiAnswer("embeddings", completion, body.encoding_format ?? "float");
     return reply.type("application/json; charset=utf-8").send(json);
   }

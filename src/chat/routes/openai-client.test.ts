@@ -199,6 +199,20 @@ test("JSON is parsed by its schema, and any JSON is to be had without one", asyn
   assert.equal(any.choices[0]?.message.content, '{"a":1}');
 });
 
+for (const [what, more] of [
+  ["several answers at once", { n: 2 }],
+  ["the likelihood of tokens", { logprobs: true }],
+  ["the likelihood of other tokens", { top_logprobs: 3 }],
+] as const) {
+  test(`${what} is refused, since LM Studio would pass over it in silence`, async () => {
+    const before = lm.generations.length;
+    const error = await client.chat.completions.create({ ...ask("Hi"), ...more }).catch((reason) => reason);
+    assert.ok(error instanceof BadRequestError);
+    assert.equal(error.code, "parameter_unsupported");
+    assert.equal(lm.generations.length, before);
+  });
+}
+
 // --- completions
 
 test("a raw prompt is continued, whole and streamed", async () => {
@@ -218,6 +232,7 @@ test("a list of one prompt is that prompt, and a list of more is refused", async
   await client.completions.create({ model, prompt: ["They hunt"] });
   assert.equal(lastBody().prompt, "They hunt");
   await assert.rejects(client.completions.create({ model, prompt: ["One", "Two"] }), BadRequestError);
+  await assert.rejects(client.completions.create({ model, prompt: "Hi", logprobs: 2 }), BadRequestError);
 });
 
 // --- embeddings
@@ -420,6 +435,14 @@ test("an error that trying again cannot mend is not tried again by the client", 
   lm.script(() => ({ text: "Well again." }));
 });
 
+test("an error that waiting mends says how long to wait", async () => {
+  lm.script(() => faults.busy);
+  const error = await client.chat.completions.create(ask("busy")).catch((reason) => reason);
+  assert.ok(error instanceof InternalServerError);
+  assert.equal(error.headers.get("retry-after"), "1");
+  lm.script(() => ({ text: "Well again." }));
+});
+
 test("a key that is missing is an authentication error", async () => {
   await using guarded = await startChat(lm, database.url, { PUGMARK_API_KEYS: "one:0123456789abcdef:write" });
   const stranger = new OpenAI({ baseURL: `${guarded.url}/v1`, apiKey: "wrong" });
@@ -462,4 +485,15 @@ test("a client who leaves a stream in its middle stops LM Studio at it", async (
   const stream = await client.chat.completions.create({ ...ask("leave early"), stream: true });
   for await (const chunk of stream) if (chunk.choices[0]?.delta.content) break;
   assert.equal(await (await lm.generation(asked + 1)).ended, "aborted");
+});
+
+test("an answer by another model than the one asked says so in a header, whole and streamed", async () => {
+  for (const stream of [false, true]) {
+    lm.script({ text: "Hi.", model: "größer" });
+    const { response } = await client.chat.completions.create({ ...ask("Who?"), stream }).withResponse();
+    assert.equal(response.headers.get("x-model"), "gr%C3%B6%C3%9Fer");
+  }
+  lm.script({ text: "Hi." });
+  const { response } = await client.chat.completions.create(ask("Who now?")).withResponse();
+  assert.equal(response.headers.get("x-model"), null);
 });

@@ -10,6 +10,7 @@ import { stopWhenGone } from "../event-stream.ts";
 import { ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
 import { SeenBodies, type SeenBody } from "../seen-bodies.ts";
 import { setProvenance, streamAnswer } from "./answer-stream.ts";
+import { setAnsweringModel } from "./answering-model.ts";
 import { embeddingsRoute } from "./embeddings.ts";
 import { modelRoutes } from "./models.ts";
 import { openAiErrors } from "./openai-errors.ts";
@@ -116,6 +117,9 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     logProblem(error, request, problem);
     // These clients try again by themselves, on top of what was tried here.
     if (problem.status >= 500) reply.header("x-should-retry", "false");
+    if (error instanceof Error && "retryAfterS" in error) {
+      reply.header("retry-after", String(error.retryAfterS));
+    }
     if (problem.status === 401) reply.header("www-authenticate", "Bearer");
     return reply
       .code(problem.status)
@@ -207,6 +211,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     }
     const { completion, key, source, timing } = await parts.complete(call);
     setProvenance(reply, source, timing);
+    setAnsweringModel(reply, call.body.model, completion.head.model);
     reply.type("application/json; charset=utf-8");
     if (source.cache !== "HIT") return reply.send(completionJson(endpoint, completion));
     if (!seen && bodyName !== undefined) {

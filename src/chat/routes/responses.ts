@@ -9,6 +9,7 @@ import { stopWhenGone } from "../event-stream.ts";
 import { openAiAnswer } from "../openai-answer.ts";
 import { openAiError } from "../openai-format.ts";
 import { setProvenance, streamAnswer, type Wording } from "./answer-stream.ts";
+import { setAnsweringModel } from "./answering-model.ts";
 import { openAiErrors } from "./openai-errors.ts";
 import { answerHeaders, CallHeaders, cachingOf, priorityOf } from "./schemas.ts";
 
@@ -115,6 +116,7 @@ export function responsesRoute(app: App, parts: RouteParts): void {
       }
       const { completion, source, timing } = await parts.complete(call);
       setProvenance(reply, source, timing);
+      setAnsweringModel(reply, call.body.model, completion.head.model);
       return reply.type("application/json; charset=utf-8").send(openAiAnswer("responses", completion));
     },
   );

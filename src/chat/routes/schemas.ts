@@ -70,6 +70,7 @@ export const answerHeaders = {
     description:
       "Whether it was there, was asked for, joined an identical question under way, or was to be new",
   }),
+  "x-model": Type.String({ description: "The model that answered, where another one was asked" }),
   age: Type.Integer({ description: "Seconds since the model said it; only on a HIT" }),
   "server-timing": Type.String({
     description:
