@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { ChatError } from "./chat-error.ts";
 import type { Endpoint } from "./lm-studio/upstream.ts";
+import { spokenHistory } from "./spoken-history.ts";
 import { tokensWithin } from "./token-limit.ts";
 
 type Body = Readonly<Record<string, unknown>>;
@@ -24,6 +25,7 @@ const changed = {
     refuseUnsupported(body);
     return {
       ...body,
+      messages: spokenHistory(body.messages as Body[]),
       // LM Studio knows only the older name everywhere.
       max_tokens: tokensWithin(tokens(newer) ?? tokens(max_tokens), limit),
       ...(typeOf(body.response_format) === "json_object" ? { response_format: anyObject } : {}),

@@ -487,6 +487,46 @@ test("a client who leaves a stream in its middle stops LM Studio at it", async (
   assert.equal(await (await lm.generation(asked + 1)).ended, "aborted");
 });
 
+// --- thinking
+
+for (const [form, content, reasoning] of [
+  ["separate", "Four.", "Two and two."],
+  ["inline", "<think>\nTwo and two.\n</think>\n\nFour.", ""],
+  ["drop", "Four.", ""],
+] as const) {
+  test(`thinking comes ${form} where that is asked for, whole and streamed, from one kept answer`, async () => {
+    const thinker = new OpenAI({
+      baseURL: `${chat.url}/v1`,
+      apiKey: "unused",
+      defaultHeaders: { "x-reasoning": form },
+    });
+    const body = { ...ask("What is 2 + 2, and how do you know?"), model: "deepseek-r1" };
+    lm.script({ thinking: "Two and two.", text: "Four." });
+    const answer = await thinker.chat.completions.create(body).withResponse();
+    const message = answer.data.choices[0]?.message as { content: string; reasoning_content?: string };
+    assert.deepEqual([message.content, message.reasoning_content], [content, reasoning]);
+    assert.equal(answer.response.headers.get("x-cache"), form === "separate" ? "MISS" : "HIT");
+    let [said, thought] = ["", ""];
+    for await (const chunk of await thinker.chat.completions.create({ ...body, stream: true })) {
+      const delta = chunk.choices[0]?.delta as { content?: string; reasoning_content?: string };
+      said += delta?.content ?? "";
+      thought += delta?.reasoning_content ?? "";
+    }
+    assert.deepEqual([said, thought], [content, reasoning]);
+  });
+}
+
+test("thinking of earlier turns that a program sends back does not reach the model", async () => {
+  lm.script({ text: "Nine." });
+  const messages: ChatCompletionMessageParam[] = [
+    { role: "user", content: "2 + 2?" },
+    { role: "assistant", content: "<think>\nTwo and two.\n</think>\n\nFour." },
+    { role: "user", content: "And 3 * 3?" },
+  ];
+  await client.chat.completions.create({ model, messages });
+  assert.deepEqual(lastBody().messages, [messages[0], { role: "assistant", content: "Four." }, messages[2]]);
+});
+
 test("an answer by another model than the one asked says so in a header, whole and streamed", async () => {
   for (const stream of [false, true]) {
     lm.script({ text: "Hi.", model: "größer" });

@@ -7,7 +7,9 @@ import type { RouteParts } from "../app.ts";
 import { askedBody } from "../asked-body.ts";
 import type { Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
+import type { Delta } from "../lm-studio/reasoning.ts";
 import { ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
+import { DeltaShaper, type ReasoningForm, shapedCompletion } from "../reasoning-form.ts";
 import { SeenBodies, type SeenBody } from "../seen-bodies.ts";
 import { setProvenance, streamAnswer } from "./answer-stream.ts";
 import { setAnsweringModel } from "./answering-model.ts";
@@ -50,6 +52,16 @@ const TextCompletionRequest = Type.Object({
   prompt: Type.Union([Prompt, Type.Array(Prompt, { minItems: 1, maxItems: 1 })], {
     description: "LM Studio continues one prompt in a request",
   }),
+});
+
+const ChatHeaders = Type.Object({
+  ...CallHeaders.properties,
+  "x-reasoning": Type.Optional(
+    Type.Enum(["separate", "inline", "drop"], {
+      description:
+        "Where the model's thinking goes: `reasoning_content` (default), `<think>…</think>` in the content, or nowhere",
+    }),
+  ),
 });
 
 const completionOf = (object: string, said: Record<string, TSchema>) =>
@@ -140,7 +152,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
         tags: ["openai"],
         summary: "Chat completion, as OpenAI's",
         operationId: "createChatCompletion",
-        headers: CallHeaders,
+        headers: ChatHeaders,
         body: ChatCompletionRequest,
         response: answers(ChatCompletion),
       },
@@ -168,7 +180,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
   async function answer(
     endpoint: "chat" | "text",
     body: Body,
-    headers: Static<typeof CallHeaders>,
+    headers: Static<typeof CallHeaders> & { readonly "x-reasoning"?: ReasoningForm },
     request: FastifyRequest,
     reply: FastifyReply,
   ) {
@@ -192,6 +204,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
       log: request.log,
     };
     reply.header("x-interaction-id", call.id);
+    const form = headers["x-reasoning"] ?? "separate";
     if (body.stream) {
       const includeUsage = body.stream_options?.include_usage === true;
       return streamAnswer(
@@ -201,9 +214,11 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
         call,
         (head) => {
           const writer = new ChunkWriter(endpoint, head);
+          const shaper = new DeltaShaper(form);
+          const write = (deltas: readonly Delta[]) => deltas.map((delta) => writer.delta(delta)).join("");
           return {
-            delta: (delta) => writer.delta(delta),
-            end: ({ completion }) => writer.end(completion, includeUsage),
+            delta: (delta) => (form === "separate" ? writer.delta(delta) : write(shaper.push(delta))),
+            end: ({ completion }) => write(shaper.end()) + writer.end(completion, includeUsage),
           };
         },
         (problem) => `event: error\ndata: ${JSON.stringify(openAiError(problem))}\n\n`,
@@ -213,7 +228,9 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     setProvenance(reply, source, timing);
     setAnsweringModel(reply, call.body.model, completion.head.model);
     reply.type("application/json; charset=utf-8");
-    if (source.cache !== "HIT") return reply.send(completionJson(endpoint, completion));
+    if (source.cache !== "HIT" || form !== "separate") {
+      return reply.send(completionJson(endpoint, shapedCompletion(form, completion)));
+    }
     if (!seen && bodyName !== undefined) {
       seenBodies.keep(bodyName, { parsed: body, endpoint, caller, body: call.body, key });
     }
