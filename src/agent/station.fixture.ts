@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
@@ -56,7 +58,8 @@ export async function startStation(): Promise<Station> {
   const owner = openPool({ url: database.url, name: "test" });
   await seed(owner);
   const port = await freePort();
-  const chatProcess = await startChat(database, lm, port);
+  const home = mkdtempSync(join(tmpdir(), "pugmark-agent-"));
+  const chatProcess = await startChat(database, lm, port, home);
   const chatUrl = `http://127.0.0.1:${port}`;
   const chat = new Chat({ url: chatUrl, key });
   const reader = openPool({ url: database.url, role: "pugmark_reader", name: "agent" });
@@ -75,6 +78,7 @@ export async function startStation(): Promise<Station> {
       await chat[Symbol.asyncDispose]();
       chatProcess.kill("SIGTERM");
       if (chatProcess.exitCode === null) await once(chatProcess, "exit");
+      rmSync(home, { recursive: true });
       await lm[Symbol.asyncDispose]();
       await Promise.all([reader.end(), owner.end()]);
       await database[Symbol.asyncDispose]();
@@ -114,7 +118,12 @@ async function seed(pool: Pool): Promise<void> {
 }
 
 /** The real chat server, ready to answer. It is a process, because services import nothing of each other. */
-async function startChat(database: TestDatabase, lm: LmStudio, port: number): Promise<ChildProcess> {
+async function startChat(
+  database: TestDatabase,
+  lm: LmStudio,
+  port: number,
+  home: string,
+): Promise<ChildProcess> {
   const child = spawn(process.execPath, [join(projectRoot, "src/chat/main.ts")], {
     cwd: projectRoot,
     stdio: ["ignore", "ignore", "inherit", "pipe"],
@@ -123,6 +132,7 @@ async function startChat(database: TestDatabase, lm: LmStudio, port: number): Pr
       DATABASE_URL: database.url,
       PUGMARK_DATABASE_ROLE: "pugmark_app",
       CHAT_PORT: String(port),
+      PUGMARK_HOME: home,
       DEEPSEEK_API_URL: lm.url,
       // Every test's answers are its own.
       CACHE_TTL: "0",

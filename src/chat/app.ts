@@ -1,9 +1,10 @@
+import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { type App, createApp } from "../http/app.ts";
 import { edgeStatusOf } from "../http/problem.ts";
 import { storeStatusOf } from "../store/errors.ts";
-import { openInteractionLog } from "../store/interactions.ts";
-import { type Pool, ping } from "../store/pool.ts";
+import { type InteractionLog, openInteractionLog } from "../store/interaction-log.ts";
+import type { Pool } from "../store/pool.ts";
 import { AnswerCache } from "./cache/answer-cache.ts";
 import { callMetrics } from "./call-metrics.ts";
 import { chatStatusOf } from "./chat-error.ts";
@@ -25,6 +26,7 @@ export interface RouteParts extends ChatParts {
   readonly upstream: Upstream;
   readonly cache: AnswerCache;
   readonly complete: Complete;
+  readonly interactions: InteractionLog;
   readonly statusOf: Readonly<Record<string, number>>;
 }
 
@@ -40,8 +42,9 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     description: "The one door to the local language model: questions, their log, and OpenAI's API.",
     config,
     statusOf,
-    // Without LM Studio there are still cached answers and the log, so it is no part of being ready.
-    readiness: { database: () => ping(pool) },
+    // Without LM Studio there are cached answers and the log, without the database answers and the journal: only
+    // with neither is there nothing to do, and then `/test` says so.
+    readiness: {},
     bodyLimit,
   });
   const upstream = new Upstream({
@@ -56,13 +59,11 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     ttlMs: config.CACHE_TTL * 1000,
     bytesMax: config.CACHE_MAX_MB * 1024 * 1024,
   });
-  const complete = createComplete({
-    upstream,
-    cache,
-    interactions: openInteractionLog(pool),
-    observer: callMetrics(app),
-  });
-  const parts: RouteParts = { config, pool, upstream, cache, complete, statusOf };
+  const folder = join(config.PUGMARK_HOME, "journal", "chat");
+  const interactions = openInteractionLog({ pool, folder, log: app.log });
+  app.addHook("onClose", () => interactions[Symbol.asyncDispose]());
+  const complete = createComplete({ upstream, cache, interactions, observer: callMetrics(app) });
+  const parts: RouteParts = { config, pool, upstream, cache, complete, interactions, statusOf };
   chatRoute(app, parts);
   testRoute(app, parts);
   cacheRoutes(app, parts);

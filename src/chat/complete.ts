@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger } from "fastify";
 import { AppError } from "../http/problem.ts";
 import { StoreError } from "../store/errors.ts";
-import type { InteractionLog } from "../store/interactions.ts";
+import type { InteractionLog } from "../store/interaction-log.ts";
 import { type AnswerReader, readerFor } from "./answers/answer-reader.ts";
 import { askedText } from "./answers/asked-text.ts";
 import { ThinkingForms } from "./answers/thinking-forms.ts";

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { eventsOf } from "../../test/lm-studio/chat-server.ts";
@@ -30,7 +33,9 @@ test("without a database to use, it says so in one line and exits with 2", async
   assert.match(child.lines(), /^DATABASE_URL is not set: .*\n$/);
 });
 
-test("started as a service it says when it is ready, and told to stop it finishes what is under way", async () => {
+test("started as a service it says when it is ready, and told to stop it finishes what is under way", async (t) => {
+  const home = mkdtempSync(join(tmpdir(), "pugmark-chat-"));
+  t.after(() => rmSync(home, { recursive: true }));
   await using database = await testDatabase();
   await using lm = await startLmStudio({ respond: () => ({ text: "slow but sure", tokenDelayMs: 100 }) });
   const port = await freePort();
@@ -38,6 +43,7 @@ test("started as a service it says when it is ready, and told to stop it finishe
     DATABASE_URL: database.url,
     DEEPSEEK_API_URL: lm.url,
     CHAT_PORT: String(port),
+    PUGMARK_HOME: home,
     NOTIFY_FD: "3",
     LOG_LEVEL: "fatal",
   });
@@ -53,4 +59,5 @@ test("started as a service it says when it is ready, and told to stop it finishe
   const events = await eventsOf(response);
   assert.equal(events.at(-1)?.data.response, "slow but sure");
   assert.deepEqual(await exit, [0, null]);
+  assert.deepEqual(readdirSync(join(home, "journal/chat")), [], "all of the journal is in the database");
 });

@@ -1,12 +1,7 @@
-import type { NewInteraction } from "../store/interactions.ts";
+import type { InteractionContent, NewInteraction } from "../store/interaction-record.ts";
 import type { Call, Source, Timing } from "./complete.ts";
 import { type Completion, joinDeltas } from "./completion.ts";
 import type { Flight } from "./flight.ts";
-
-type InteractionContent = Pick<
-  NewInteraction,
-  "model" | "promptJson" | "parameters" | "text" | "reasoning" | "toolCalls" | "finishReason" | "usage"
->;
 
 /** What is noted of a call on its way: where its answer came from, how long each part took, and its log row. */
 export class Trip {
@@ -45,7 +40,7 @@ export class Trip {
     readonly error?: unknown;
   }): NewInteraction {
     const { call } = this;
-    const { totalMs, firstTokenMs } = this.timing();
+    const { totalMs, queuedMs, firstTokenMs } = this.timing();
     this.#loggingAt = performance.now();
     return {
       id: call.id,
@@ -55,10 +50,12 @@ export class Trip {
       requestId: call.requestId,
       sessionId: call.sessionId,
       runId: call.runId,
-      ...(end.completion ? this.#wholeContent(end.completion) : this.#brokenContent()),
-      cached: this.source.cache === "HIT",
+      content: end.completion ? this.#wholeContent(end.completion) : this.#brokenContent(),
+      cache: this.source.cache,
+      upstream: this.flight?.upstream,
       outcome: end.outcome,
       error: end.error instanceof Error ? end.error.message : undefined,
+      queuedMs,
       firstTokenMs,
       processingTimeMs: totalMs,
     };

@@ -1,6 +1,7 @@
 export type StoreErrorCode =
   | "database-away"
   | "store-busy"
+  | "journal-unwritable"
   | "migration-changed"
   | "migration-missing"
   | "migration-failed";
@@ -23,6 +24,7 @@ export class StoreError extends Error {
 export const storeStatusOf = {
   "database-away": 503,
   "store-busy": 503,
+  "journal-unwritable": 503,
   "migration-changed": 500,
   "migration-missing": 500,
   "migration-failed": 500,

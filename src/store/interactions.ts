@@ -1,41 +1,4 @@
-import { GroupCommit } from "./group-commit.ts";
 import { type Pool, query } from "./pool.ts";
-
-/** One call of a model, as it is stored. */
-export interface NewInteraction {
-  /** UUIDv7. */
-  readonly id: string;
-  readonly createdAt: Date;
-  /** Which door it came by, such as `/chat`. */
-  readonly route: string;
-  /** Name of the key that asked, or `local`. */
-  readonly caller: string;
-  readonly requestId: string;
-  readonly sessionId?: string | undefined;
-  /** UUID of the agent's run. */
-  readonly runId?: string | undefined;
-  readonly model: string;
-  /** JSON text of the messages, or of the prompt where there are none. */
-  readonly promptJson: string;
-  readonly parameters: Readonly<Record<string, unknown>>;
-  readonly text: string;
-  readonly reasoning: string;
-  readonly toolCalls: readonly unknown[];
-  readonly finishReason?: string | undefined;
-  readonly usage?:
-    | {
-        readonly prompt_tokens: number;
-        readonly completion_tokens: number;
-        readonly completion_tokens_details?: { readonly reasoning_tokens?: number };
-      }
-    | undefined;
-  readonly cached: boolean;
-  /** `ok`, or the code of the error that was answered. */
-  readonly outcome: string;
-  readonly error?: string | undefined;
-  readonly firstTokenMs?: number | undefined;
-  readonly processingTimeMs: number;
-}
 
 /** One call in a list: everything but its long texts. */
 export interface InteractionSummary {
@@ -54,8 +17,12 @@ export interface InteractionSummary {
   readonly completion_tokens: number | null;
   readonly reasoning_tokens: number | null;
   readonly cached: boolean;
+  /** Null in rows from before there was such a column, as are `upstream` and `queued_ms`. */
+  readonly cache: "HIT" | "MISS" | "JOINED" | "BYPASS" | null;
+  readonly upstream: string | null;
   readonly outcome: string;
   readonly error: string | null;
+  readonly queued_ms: number | null;
   readonly first_token_ms: number | null;
   readonly processing_time_ms: number;
 }
@@ -89,83 +56,6 @@ export interface Turn {
   readonly answer: string;
 }
 
-/** The log of every call of a model. */
-export interface InteractionLog {
-  /** Resolves once the row is on disk. Throws `StoreError` `database-away` or `store-busy`. */
-  readonly record: (interaction: NewInteraction) => Promise<void>;
-}
-
-/** KiB of rows in one statement, and of rows that may wait: what the log takes of memory. */
-const groupKib = 4 * 1024;
-const waitingKib = 64 * 1024;
-
-/** Opens the log for writing. Calls that end together share one commit. */
-export function openInteractionLog(pool: Pool): InteractionLog {
-  const commits = new GroupCommit<string, undefined>({
-    write: async (rows) => {
-      await query(pool, { name: "record-interactions", text: insert, values: [`[${rows.join(",")}]`] });
-      return rows.map(() => undefined);
-    },
-    weigh: (row) => 1 + (row.length >> 10),
-    groupMax: groupKib,
-    waitingMax: waitingKib,
-    // A second writer works while the first waits for the disk.
-    writers: 2,
-  });
-  return { record: (interaction) => commits.submit(rowOf(interaction)) };
-}
-
-/** Repeating a row is harmless: an answer whose commit got lost on the way is sent again. */
-const insert = `
-  insert into interactions (
-    id, created_at, route, caller, request_id, session_id, run_id, model, prompt, parameters,
-    response, reasoning, tool_calls, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
-    cached, outcome, error, first_token_ms, processing_time_ms
-  )
-  select
-    id, created_at, route, caller, request_id, session_id, run_id, model, prompt, parameters,
-    response, reasoning, tool_calls, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
-    cached, outcome, error, first_token_ms, processing_time_ms
-  from jsonb_populate_recordset(null::interactions, $1::jsonb)
-  on conflict (id) do nothing`;
-
-function rowOf(interaction: NewInteraction): string {
-  const { usage } = interaction;
-  const row = JSON.stringify({
-    id: interaction.id,
-    created_at: interaction.createdAt,
-    route: interaction.route,
-    caller: interaction.caller,
-    request_id: interaction.requestId,
-    session_id: interaction.sessionId,
-    run_id: interaction.runId,
-    model: interaction.model,
-    parameters: interaction.parameters,
-    response: interaction.text,
-    reasoning: interaction.reasoning || undefined,
-    tool_calls: interaction.toolCalls.length > 0 ? interaction.toolCalls : undefined,
-    finish_reason: interaction.finishReason,
-    prompt_tokens: usage?.prompt_tokens,
-    completion_tokens: usage?.completion_tokens,
-    reasoning_tokens: usage?.completion_tokens_details?.reasoning_tokens,
-    cached: interaction.cached,
-    outcome: interaction.outcome,
-    error: interaction.error,
-    first_token_ms: interaction.firstTokenMs,
-    processing_time_ms: interaction.processingTimeMs,
-  });
-  return storable(`${row.slice(0, -1)},"prompt":${interaction.promptJson}}`);
-}
-
-/** Postgres stores neither U+0000 nor half a surrogate pair, which JSON can spell; both become U+FFFD. */
-function storable(json: string): string {
-  if (!json.includes("\\u")) return json;
-  // An escaped backslash before a "u" is no escape: pairs of backslashes are skipped as such.
-  return json.replace(/\\\\|\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})/g, (found) =>
-    found === "\\\\" ? found : "\\ufffd",
-  );
-}
-
 /** Past calls, newest first. */
 export async function listInteractions(pool: Pool, filter: InteractionFilter): Promise<InteractionSummary[]> {
   const { rows } = await query<InteractionSummary>(
@@ -174,7 +64,7 @@ export async function listInteractions(pool: Pool, filter: InteractionFilter): P
        left(coalesce(prompt -> -1 ->> 'content', prompt #>> '{}'), 200) as prompt_preview,
        left(response, 200) as response_preview,
        finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
-       cached, outcome, error, first_token_ms, processing_time_ms
+       cached, cache, upstream, outcome, error, queued_ms, first_token_ms, processing_time_ms
      from interactions
      where ($1::text is null or session_id = $1)
        and ($2::uuid is null or run_id = $2)

@@ -1,5 +1,8 @@
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createChat } from "../../src/chat/app.ts";
 import { loadConfig } from "../../src/config/config.ts";
 import { openPool, type Pool, query } from "../../src/store/pool.ts";
@@ -10,17 +13,22 @@ export interface TestChat extends AsyncDisposable {
   readonly pool: Pool;
   readonly post: (path: string, body: unknown, init?: RequestInit) => Promise<Response>;
   readonly get: (path: string) => Promise<Response>;
+  /** Every interaction recorded so far, oldest first. */
   // biome-ignore lint/suspicious/noExplicitAny: rows are compared as they are
   readonly rows: () => Promise<any[]>;
 }
 
-/** A chat server that listens, in front of a stand-in for LM Studio. `env` is what a user would set. */
+/**
+ * A chat server that listens, in front of a stand-in for LM Studio. `env` is what a user would set; unless
+ * that has a home, it gets one of its own. */
 export async function startChat(
   lm: { readonly url: string },
   databaseUrl: string,
   env: NodeJS.ProcessEnv = {},
 ): Promise<TestChat> {
-  const { config } = loadConfig({ DEEPSEEK_API_URL: lm.url, LOG_LEVEL: "fatal", ...env }, "/nowhere/.env");
+  const home = env.PUGMARK_HOME ?? mkdtempSync(join(tmpdir(), "pugmark-chat-"));
+  const own = { DEEPSEEK_API_URL: lm.url, LOG_LEVEL: "fatal", PUGMARK_HOME: home };
+  const { config } = loadConfig({ ...own, ...env }, "/nowhere/.env");
   const pool = openPool({ url: databaseUrl, name: "chat-test", role: "pugmark_app", max: 4 });
   const app = await createChat({ config, pool });
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
@@ -35,10 +43,15 @@ export async function startChat(
         headers: { "content-type": "application/json", ...(init.headers as Record<string, string>) },
       }),
     get: (path) => fetch(url + path),
-    rows: async () => (await query(pool, "select * from interactions order by created_at, id")).rows,
+    rows: async () => {
+      // Reading the log waits until all that was recorded is in the database.
+      await (await fetch(`${url}/interactions?limit=1`)).body?.cancel();
+      return (await query(pool, "select * from interactions order by created_at, id")).rows;
+    },
     async [Symbol.asyncDispose]() {
       await app.close();
       await pool.end();
+      if (env.PUGMARK_HOME === undefined) rmSync(home, { recursive: true });
     },
   };
 }

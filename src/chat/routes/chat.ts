@@ -132,11 +132,14 @@ async function callOf(
   headers: Headers,
   request: FastifyRequest,
   reply: FastifyReply,
-  { config, pool }: RouteParts,
+  { config, pool, interactions }: RouteParts,
 ): Promise<Call> {
   const sessionId = body.session_id ?? headers["x-session-id"];
   const session = { id: sessionId ?? "", caller: request.caller, limit: turnsMax, charsMax: turnsCharsMax };
-  const turns = sessionId === undefined || body.raw ? [] : await turnsOfSession(pool, session);
+  const turns =
+    sessionId === undefined || body.raw
+      ? []
+      : await interactions.settled().then(() => turnsOfSession(pool, session));
   const messages = [
     ...(body.system === undefined ? [] : [{ role: "system", content: body.system }]),
     ...turns.flatMap(({ question, answer }) => [

@@ -22,9 +22,16 @@ const common = {
   prompt_tokens: nullable(Type.Integer()),
   completion_tokens: nullable(Type.Integer()),
   reasoning_tokens: nullable(Type.Integer()),
-  cached: Type.Boolean(),
+  cached: Type.Boolean({ description: "Whether cache is HIT" }),
+  cache: nullable(
+    Type.Enum(["HIT", "MISS", "JOINED", "BYPASS"], {
+      description: "HIT: from the cache; JOINED: of an identical call under way; else of the model",
+    }),
+  ),
+  upstream: nullable(Type.String({ description: "Which LM Studio answered" })),
   outcome: Type.String({ description: "ok, or the code of the error that was answered" }),
   error: nullable(Type.String()),
+  queued_ms: nullable(Type.Number({ description: "Until its turn came" })),
   first_token_ms: nullable(Type.Number()),
   processing_time_ms: Type.Number(),
 };
@@ -59,7 +66,7 @@ const Filter = Type.Object(
 );
 
 /** The log of every call of a model, to be read. */
-export function interactionRoutes(app: App, { pool }: RouteParts): void {
+export function interactionRoutes(app: App, { pool, interactions }: RouteParts): void {
   app.get(
     "/interactions",
     {
@@ -78,6 +85,7 @@ export function interactionRoutes(app: App, { pool }: RouteParts): void {
     },
     async (request) => {
       const { limit } = request.query;
+      await interactions.settled();
       const rows = await listInteractions(pool, filterOf(request.query));
       const data = rows.slice(0, limit).map((row) => ({ ...row, created_at: row.created_at.toISOString() }));
       const last = rows.length > limit ? rows[limit - 1] : undefined;
@@ -98,6 +106,7 @@ export function interactionRoutes(app: App, { pool }: RouteParts): void {
       },
     },
     async (request) => {
+      await interactions.settled();
       const found = await findInteraction(pool, request.params.id);
       if (!found) throw new ChatError("interaction-unknown", "There is no such interaction.");
       return {
