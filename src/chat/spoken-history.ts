@@ -27,7 +27,7 @@ function spokenPart(part: { readonly text?: unknown } | null): unknown {
 
 function withoutThinking(content: string): string {
   if (!content.trimStart().startsWith("<think>")) return content;
-  const separator = new Separator({ holds: false, json: false });
+  const separator = new Separator({ untagged: "text", json: false });
   const deltas = [...separator.push({ content, reasoning: "", toolCalls: undefined }), ...separator.end()];
   return deltas.map(({ text = "" }) => text).join("");
 }
