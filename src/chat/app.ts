@@ -42,8 +42,8 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     description: "The one door to the local language model: questions, their log, and OpenAI's API.",
     config,
     statusOf,
-    // Without LM Studio there are cached answers and the log, without the database answers and the journal: only
-    // with neither is there nothing to do, and then `/test` says so.
+    // Without LM Studio there are cached answers and the log, and without the database answers and the journal: no
+    // single one is a reason to send nobody here. `/test` says what is away.
     readiness: {},
     bodyLimit,
   });

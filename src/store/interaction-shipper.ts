@@ -16,6 +16,12 @@ export interface ShipperParts {
 /** Between two attempts while the database is away: at first, and at most. */
 const backoffMinMs = 100;
 const backoffMaxMs = 5_000;
+/**
+ * After fewer rows than this, others are given the time to join the next: each statement is a sync of the disk that
+ * the journal wants too. Nobody waits for it, and who does (`settled`) cuts it short.
+ */
+const gatherRows = 1_000;
+const gatherMs = 10;
 /** How long a reader waits at most for what was recorded before. */
 const settleMs = 2_000;
 
@@ -44,6 +50,8 @@ export class InteractionShipper implements AsyncDisposable {
   #watchers: (() => void)[] = [];
   /** Cuts the pause before the next attempt short. */
   #hurry = new AbortController();
+  /** How many wait for what was recorded. */
+  #settling = 0;
   #failures = 0;
   #isAway = false;
 
@@ -73,14 +81,20 @@ export class InteractionShipper implements AsyncDisposable {
   async settled(segments: readonly Segment[] = this.#parts.journal.segments): Promise<boolean> {
     const goals = segments.map((segment) => ({ segment, bytes: segment.bytes }));
     const isDone = () => goals.every(({ segment, bytes }) => segment.takenBytes >= bytes);
-    const { signal } = this.#stop;
+    if (isDone()) return true;
     const failures = this.#failures;
-    const until = performance.now() + settleMs;
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.#tell();
+    }, settleMs).unref();
+    this.#settling += 1;
     this.#hurry.abort();
-    while (!isDone() && !signal.aborted && this.#failures === failures && performance.now() < until) {
-      const changed = new Promise<void>((resolve) => this.#watchers.push(resolve));
-      await Promise.race([changed, delay(until - performance.now(), undefined, { ref: false })]);
+    while (!isDone() && !isLate && !this.#stop.signal.aborted && this.#failures === failures) {
+      await new Promise<void>((resolve) => this.#watchers.push(resolve));
     }
+    this.#settling -= 1;
+    clearTimeout(timer);
     return isDone();
   }
 
@@ -89,6 +103,7 @@ export class InteractionShipper implements AsyncDisposable {
     this.#stop.abort();
     this.#hurry.abort();
     this.wake();
+    this.#tell();
     await this.#lanes;
   }
 
@@ -112,6 +127,7 @@ export class InteractionShipper implements AsyncDisposable {
       if (!(await this.#deliver({ segment, contents, rows }))) return;
       journal.took(segment, { bytes: batch.end, items: rows.length, since: batch.since });
       this.#tell();
+      if (rows.length < gatherRows && this.#settling === 0) await this.#pause(gatherMs);
     }
   }
 
@@ -171,7 +187,7 @@ export class InteractionShipper implements AsyncDisposable {
   }
 
   async #pause(ms: number): Promise<void> {
-    this.#hurry = new AbortController();
+    if (this.#hurry.signal.aborted) this.#hurry = new AbortController();
     const signal = AbortSignal.any([this.#hurry.signal, this.#stop.signal]);
     await delay(ms, undefined, { signal, ref: false }).catch(() => undefined);
   }
