@@ -16,11 +16,15 @@ export interface TestPostgres extends AsyncDisposable {
 
 const shared = "TEST_POSTGRES_URL";
 
-/** Starts one and migrates its template; what a run of several test files does once for all of them. */
-export async function startTestPostgres(): Promise<TestPostgres> {
+/**
+ * Starts one and migrates its template; what a run of several test files does once for all of them. Only a `durable`
+ * one waits for the disk.
+ */
+export async function startTestPostgres({ durable = false } = {}): Promise<TestPostgres> {
   const home = mkdtempSync(join(tmpdir(), "pugmark-postgres-"));
   const port = await freePort();
-  const settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"];
+  const careless = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+  const settings = [...(durable ? [] : careless), "max_connections=200"];
   const postgres = embeddedPostgres({ folder: join(home, "database"), port, settings });
   await postgres.prepare();
   const [program, ...args] = postgres.command;
