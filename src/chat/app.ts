@@ -5,16 +5,20 @@ import { edgeStatusOf } from "../http/problem.ts";
 import { storeStatusOf } from "../store/errors.ts";
 import { type InteractionLog, openInteractionLog } from "../store/interaction-log.ts";
 import type { Pool } from "../store/pool.ts";
+import { tokensUsedSince } from "../store/token-use.ts";
 import { AnswerCache } from "./cache/answer-cache.ts";
 import { callMetrics } from "./call-metrics.ts";
 import { chatStatusOf } from "./chat-error.ts";
 import { type Complete, createComplete } from "./complete.ts";
+import { Limits } from "./limits.ts";
 import { Upstream } from "./lm-studio/upstream.ts";
+import { LoadedContexts } from "./loaded-contexts.ts";
 import { cacheRoutes } from "./routes/cache.ts";
 import { chatRoute } from "./routes/chat.ts";
 import { interactionRoutes } from "./routes/interactions.ts";
 import { openAiRoutes } from "./routes/openai.ts";
 import { testRoute } from "./routes/test.ts";
+import { TokenBudgets } from "./token-budgets.ts";
 
 export interface ChatParts {
   readonly config: Config;
@@ -62,7 +66,17 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   const folder = join(config.PUGMARK_HOME, "journal", "chat");
   const interactions = openInteractionLog({ pool, folder, log: app.log });
   app.addHook("onClose", () => interactions[Symbol.asyncDispose]());
-  const complete = createComplete({ upstream, cache, interactions, observer: callMetrics(app) });
+  const limits = createLimits(app, { config, pool });
+  const contexts = new LoadedContexts(upstream);
+  const contextOf = (model: string) => contexts.of(model);
+  const complete = createComplete({
+    upstream,
+    cache,
+    interactions,
+    observer: callMetrics(app),
+    limits,
+    contextOf,
+  });
   const parts: RouteParts = { config, pool, upstream, cache, complete, interactions, statusOf };
   chatRoute(app, parts);
   testRoute(app, parts);
@@ -70,4 +84,17 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   interactionRoutes(app, parts);
   await app.register(async (scope) => openAiRoutes(scope as unknown as App, parts), { prefix: "/v1" });
   return app;
+}
+
+/** Where nobody has a limit of tokens, nothing looks after them. */
+function createLimits(app: App, { config, pool }: ChatParts): Limits {
+  const { CHAT_TOKENS_PER_DAY: perDay } = config;
+  if (!perDay) return new Limits();
+  const usedSince = (caller: string, since: Date) => tokensUsedSince(pool, caller, since);
+  const warn = (err: unknown) => app.log.warn({ err }, "tokens of the day not read");
+  const limits = new Limits(new TokenBudgets({ limits: perDay, usedSince, warn }));
+  app.addHook("preHandler", async (request, reply) => {
+    if (request.method === "POST") reply.headers(await limits.headersFor(request.caller));
+  });
+  return limits;
 }

@@ -4,6 +4,7 @@ import { AppError } from "../http/problem.ts";
 export type ChatErrorCode =
   | "max-tokens-exceeded"
   | "parameter-unsupported"
+  | "token-budget-spent"
   | "request-too-deep"
   | "chat-busy"
   | "lm-studio-away"
@@ -29,6 +30,7 @@ export class ChatError extends AppError<ChatErrorCode> {}
 export const chatStatusOf = {
   "max-tokens-exceeded": 400,
   "parameter-unsupported": 400,
+  "token-budget-spent": 429,
   "request-too-deep": 400,
   "chat-busy": 503,
   "lm-studio-away": 503,

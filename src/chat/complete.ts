@@ -9,6 +9,7 @@ import type { AnswerCache } from "./cache/answer-cache.ts";
 import { ChatError } from "./chat-error.ts";
 import type { Completion, Head } from "./completion.ts";
 import { Flight, type FlightEnd, follow } from "./flight.ts";
+import type { Limits } from "./limits.ts";
 import { type Delta, hasStrayTag } from "./lm-studio/reasoning.ts";
 import type { Endpoint, Upstream } from "./lm-studio/upstream.ts";
 import { type RequestKey, requestKey } from "./request-key.ts";
@@ -90,6 +91,9 @@ export interface CompleteParts {
   readonly cache: AnswerCache;
   readonly interactions: InteractionLog;
   readonly observer: CallObserver;
+  readonly limits: Limits;
+  /** Tokens of context that a model was loaded with, where that is known. */
+  readonly contextOf: (model: string) => number | undefined;
 }
 
 /** Told when a call begins, and how it ended. */
@@ -120,7 +124,7 @@ export type Complete = (call: Call, sink?: Sink) => Promise<Answer>;
  * answered as done. Failed and abandoned calls are stored too.
  */
 export function createComplete(parts: CompleteParts): Complete {
-  const { upstream, cache, interactions, observer } = parts;
+  const { upstream, cache, interactions, observer, limits, contextOf } = parts;
   const forms = new ThinkingForms();
   const flights = new Map<string, Flight>();
   let underWay = 0;
@@ -182,6 +186,8 @@ export function createComplete(parts: CompleteParts): Complete {
 
   async function fromModel(trip: Trip, key: string, sink: Sink | undefined): Promise<Completion> {
     const { call } = trip;
+    const budgetRead = limits.admit(call, contextOf(call.body.model));
+    if (budgetRead) await budgetRead;
     const other = call.caching.read ? flights.get(key) : undefined;
     const joined = other && isCompany(other, call) ? other : undefined;
     if (joined) trip.source = { cache: "JOINED" };
@@ -199,9 +205,13 @@ export function createComplete(parts: CompleteParts): Complete {
     if (call.caching.read) flights.set(key, flight);
     void fly(flight, reader, call).then((end) => {
       if (flights.get(key) === flight) flights.delete(key);
-      // In the turn in which it lands: who asks next finds the answer in one of the two places.
-      if ("completion" in end && call.caching.write && isReusable(call, end.completion)) {
-        cache.set(key, end.completion, { model, caller: call.caller });
+      if ("completion" in end) {
+        const { completion } = end;
+        limits.spent(call, completion.usage);
+        // In the turn in which it lands: who asks next finds the answer in one of the two places.
+        if (call.caching.write && isReusable(call, completion)) {
+          cache.set(key, completion, { model, caller: call.caller });
+        }
       }
       flight.land(end);
     });

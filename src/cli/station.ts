@@ -80,6 +80,7 @@ const ofTheModel = [
   "CACHE_TTL",
   "CACHE_MAX_MB",
   "CHAT_MAX_TOKENS",
+  "CHAT_TOKENS_PER_DAY",
 ] as const;
 
 /** What greets who sees the station ready: where it is, and what it misses. */

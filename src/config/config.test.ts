@@ -119,3 +119,27 @@ test(".env.example names every variable that people set, with its default", () =
     assert.ok(example.includes(`\n# ${variable.meaning}\n`), `${name}: ${variable.meaning}`);
   }
 });
+
+test("tokens a day are read for everybody and by name, and a name that no key has is a slip", () => {
+  const key = "a".repeat(16);
+  const env = { PUGMARK_API_KEYS: `web:${key}:write`, CHAT_TOKENS_PER_DAY: "200000, web=5000,local=0" };
+  const loaded = loadConfig(env, noFile);
+  const { standard, byCaller } = loaded.config.CHAT_TOKENS_PER_DAY ?? {};
+  assert.equal(standard, 200_000);
+  assert.deepEqual(
+    [...(byCaller ?? [])],
+    [
+      ["web", 5_000],
+      ["local", Number.POSITIVE_INFINITY],
+    ],
+  );
+  const shown = describeConfig(loaded).find(({ name }) => name === "CHAT_TOKENS_PER_DAY");
+  assert.equal(shown?.value, "200000, web=5000,local=0");
+  assert.match(
+    linesOf({ CHAT_TOKENS_PER_DAY: "wbe=5" })[0] ?? "",
+    /names wbe, and no key of PUGMARK_API_KEYS/,
+  );
+  for (const wrong of ["many", "1,2", "web=1,web=2", "web=", "=5", "-1", "1.5", "5,"]) {
+    assert.match(linesOf({ CHAT_TOKENS_PER_DAY: wrong })[0] ?? "", /whole numbers, comma-separated/, wrong);
+  }
+});

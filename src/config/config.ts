@@ -143,6 +143,11 @@ function contradictions(config: Partial<Config>): string[] {
       `HOST=${JSON.stringify(config.HOST)} is not allowed: any address but loopback needs PUGMARK_API_KEYS`,
     );
   }
+  const callers = ["local", "station", ...(config.PUGMARK_API_KEYS ?? []).map(({ name }) => name)];
+  for (const name of config.CHAT_TOKENS_PER_DAY?.byCaller.keys() ?? []) {
+    if (callers.includes(name)) continue;
+    problems.push(`CHAT_TOKENS_PER_DAY names ${name}, and no key of PUGMARK_API_KEYS has that name`);
+  }
   const ports = new Map<number, string>();
   for (const name of ["PORT", "API_PORT", "CHAT_PORT", "DATABASE_PORT"] as const) {
     const port = config[name];

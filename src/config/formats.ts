@@ -50,3 +50,30 @@ export function homeOfUpstream(value: string): string {
   const path = url.pathname.replace(/\/(v1|api\/v[01])(\/.*)?$/, "").replace(/\/+$/, "");
   return `${url.origin}${path}`;
 }
+
+/** Tokens that callers may use in a UTC day. */
+export interface TokensPerDay {
+  /** Of each caller that has no limit of its own; absent: as many as they like. */
+  readonly standard: number | undefined;
+  readonly byCaller: ReadonlyMap<string, number>;
+  /** As it was written. */
+  readonly toString: () => string;
+}
+
+const allowedTokensPerDay =
+  "whole numbers, comma-separated: one for every caller, and name=number for single ones; 0 is no limit";
+
+/** Reads `200000,name=500000,…`. Throws an `Error` that says what is allowed. */
+export function parseTokensPerDay(value: string): TokensPerDay {
+  const byCaller = new Map<string, number>();
+  let standard: number | undefined;
+  for (const part of value.split(",").map((item) => item.trim())) {
+    const [, name, digits] = /^(?:([\w.-]{1,64})=)?(\d{1,15})$/.exec(part) ?? [];
+    const isRepeated = name === undefined ? standard !== undefined : byCaller.has(name);
+    if (digits === undefined || isRepeated) throw new Error(allowedTokensPerDay);
+    const tokens = Number(digits) || Number.POSITIVE_INFINITY;
+    if (name === undefined) standard = tokens;
+    else byCaller.set(name, tokens);
+  }
+  return { standard, byCaller, toString: () => value };
+}

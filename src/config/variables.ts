@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { homeOfUpstream, parseApiKeys } from "./formats.ts";
+import { homeOfUpstream, parseApiKeys, parseTokensPerDay } from "./formats.ts";
 
 /** How one environment variable is read. `parse` throws an `Error` whose message says what is allowed. */
 export interface Variable<T> {
@@ -87,6 +87,10 @@ export const variables = {
     parse: integer(1, 1_000_000),
     standard: "4096",
     meaning: "the most tokens that one request may ask a model for",
+  },
+  CHAT_TOKENS_PER_DAY: {
+    parse: parseTokensPerDay,
+    meaning: "tokens that each caller may use in a UTC day; name=tokens for single ones; 0: no limit",
   },
   AGENT_TOOL_MODE: {
     parse: oneOf("auto", "native", "planner"),

@@ -9,6 +9,7 @@ export const callFailures: Readonly<Record<number, string>> = {
   404: "There is no such thing, or no such model",
   413: "The request is too large",
   415: "The request is not JSON",
+  429: "The caller has used its tokens of the day",
   502: "LM Studio answered with an error, or broke off",
   503: "LM Studio or the database is away, or too much is under way",
   504: "LM Studio has gone quiet, or `only-if-cached` found no answer",
