@@ -27,6 +27,7 @@ function encoded(list: EmbeddingList, encoding: EncodingFormat): object {
 
 function base64Of(numbers: readonly number[]): string {
   const bytes = Buffer.allocUnsafe(numbers.length * 4);
-  for (const [index, value] of numbers.entries()) bytes.writeFloatLE(value, index * 4);
+  let end = 0;
+  for (const value of numbers) end = bytes.writeFloatLE(value, end);
   return bytes.toString("base64");
 }

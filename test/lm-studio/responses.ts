@@ -92,13 +92,19 @@ export async function respond(
     let tokens = 0;
     for (const [index, event] of sequence.entries()) {
       const text = `event: ${event.type}\ndata: ${JSON.stringify({ ...event, sequence_number: index })}\n\n`;
+      // It announces a response at once, and then reads the prompt.
+      if (event.type === "response.output_item.added" && event.output_index === 0) {
+        await pause(reply.firstTokenDelayMs, signal);
+        if (failure && "after" in failure && failure.after === 0) return failNow(response, failure);
+      }
       if (said(event)) {
-        await pause(tokens === 0 ? reply.firstTokenDelayMs : reply.tokenDelayMs, signal);
+        if (tokens > 0) await pause(reply.tokenDelayMs, signal);
         if (failure && "after" in failure && tokens === failure.after) {
           // A reset makes the other side's kernel drop what was not read yet, and the tokens are to arrive.
           if (failure.how === "reset") await pause(20, signal);
           return failNow(response, failure);
         }
+        if (tokens === reply.heldAfter?.tokens) await reply.heldAfter.until;
         tokens += 1;
       }
       signal.throwIfAborted();

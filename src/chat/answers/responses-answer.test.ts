@@ -63,6 +63,13 @@ test("each event is passed on as it came, and the last one is kept for the end",
   });
 });
 
+test("a response is announced only once there is something of it", () => {
+  const reader = new ResponsesAnswer();
+  assert.deepEqual([reader.events(events.slice(0, 1)), reader.head], [[], undefined]);
+  assert.equal(reader.events(events.slice(1, 2)).length, 2);
+  assert.equal(reader.head?.id, "resp_1");
+});
+
 test("the log has calls of functions, and thinking apart from the text", () => {
   const output = [
     { ...message, content: [{ type: "output_text", text: "<think>two</think>Let me look." }] },

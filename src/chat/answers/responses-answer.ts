@@ -15,12 +15,14 @@ export interface FinalEvent {
 
 /**
  * Reads the events of `/v1/responses`. Each is passed on as it came, in `event` of its delta; text and thinking
- * are beside it for the log. The final event is in no delta: what it says, that the answer is whole, may be
- * said only once the answer is in the log. It is `raw` of the completion.
+ * are beside it for the log. Two kinds are kept back. Those that only announce a response wait for the first
+ * that has something of it: until then the model may still refuse, which is to be an error answer. The final
+ * one is in no delta, but `raw` of the completion: that an answer is whole may be said once it is in the log.
  */
 export class ResponsesAnswer implements AnswerReader {
   readonly deltas: Delta[] = [];
   head: Head | undefined;
+  readonly #announced: { head: Head | undefined; readonly deltas: Delta[] } = { head: undefined, deltas: [] };
   #final: FinalEvent | undefined;
 
   events(events: readonly AnswerEvent[]): Delta[] {
@@ -55,7 +57,13 @@ export class ResponsesAnswer implements AnswerReader {
     const { type = name, response, delta, message, code } = (value ?? {}) as Loose;
     if (type === "error") throw classify({ error: { message, code } });
     if (type === "response.failed") throw classify({ error: response?.error });
-    if (typeof response?.model === "string") this.head ??= headOf(response);
+    if (typeof response?.model === "string") this.#announced.head ??= headOf(response);
+    if (announcing.test(type)) {
+      this.#announced.deltas.push({ event: responseEvent(type, value) });
+      return;
+    }
+    this.head ??= this.#announced.head;
+    this.deltas.push(...this.#announced.deltas.splice(0));
     if (type === "response.completed" || type === "response.incomplete") {
       if (!this.head || !Array.isArray(response?.output)) throw noPart();
       this.#final = value as FinalEvent;
@@ -79,6 +87,7 @@ export function responseEvent(type: string, value: unknown): string {
 // biome-ignore lint/suspicious/noExplicitAny: this is where what others sent is turned into what we know
 type Loose = any;
 
+const announcing = /^response\.(created|queued|in_progress)$/;
 const thinking = /^response\.reasoning(_summary)?_text\.delta$/;
 
 function noPart(): ChatError {
