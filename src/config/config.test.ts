@@ -90,6 +90,15 @@ test("no message and no listing shows a secret", () => {
   assert.doesNotMatch(JSON.stringify(describeConfig(loaded)), /hidden/);
 });
 
+test("a Redis is a host and perhaps the number of a database", () => {
+  for (const url of ["redis://h", "rediss://u:p%25@h:1/7", "redis://[::1]:6379/"]) {
+    assert.deepEqual(linesOf({ REDIS_URL: url }), [], url);
+  }
+  for (const url of ["redis:h:6379", "redis:///1", "redis://h/users", "redis://:100%@h", "http://h"]) {
+    assert.match(linesOf({ REDIS_URL: url })[0] ?? "", /^REDIS_URL=\*+ is not allowed: .*redis/, url);
+  }
+});
+
 test("an address that others can reach needs keys", () => {
   assert.match(linesOf({ HOST: "0.0.0.0" })[0] ?? "", /needs PUGMARK_API_KEYS/);
   assert.deepEqual(linesOf({ HOST: "0.0.0.0", PUGMARK_API_KEYS: "phone:0123456789abcdef:ingest+read" }), []);

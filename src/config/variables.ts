@@ -105,7 +105,7 @@ export const variables = {
     meaning: "its secret or service-role key",
   },
   REDIS_URL: {
-    parse: url("redis:", "rediss:"),
+    parse: redisUrl,
     secret: true,
     meaning: "Redis for a cache and fan-out that several machines share",
   },
@@ -191,6 +191,15 @@ function url(...protocols: readonly string[]): (value: string) => string {
     }
     return value;
   };
+}
+
+/** What a Redis client would choke on only once it runs, such as a password with a bare %. */
+function redisUrl(value: string): string {
+  const { hostname, pathname, username, password } = new URL(url("redis:", "rediss:")(value));
+  if (!hostname || !/^(\/\d{0,5})?$/.test(pathname) || /%(?![\da-f]{2})/i.test(username + password)) {
+    throw new Error("redis[s]://[user:password@]host[:port][/number], a % in the password written as %25");
+  }
+  return value;
 }
 
 function upstreams(value: string): string[] {
