@@ -6,7 +6,9 @@ import { storeStatusOf } from "../store/errors.ts";
 import { type InteractionLog, openInteractionLog } from "../store/interaction-log.ts";
 import type { Pool } from "../store/pool.ts";
 import { tokensUsedSince } from "../store/token-use.ts";
-import { AnswerCache } from "./cache/answer-cache.ts";
+import type { AnswerCache } from "./cache/answer-cache.ts";
+import { cacheMetrics } from "./cache/cache-metrics.ts";
+import { openAnswerCache } from "./cache/open-answer-cache.ts";
 import { callMetrics } from "./call-metrics.ts";
 import { chatStatusOf } from "./chat-error.ts";
 import { type Complete, createComplete } from "./complete.ts";
@@ -59,10 +61,9 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     loadMs: config.API_LOAD_TIMEOUT * 1000,
   });
   app.addHook("onClose", () => upstream[Symbol.asyncDispose]());
-  const cache = new AnswerCache({
-    ttlMs: config.CACHE_TTL * 1000,
-    bytesMax: config.CACHE_MAX_MB * 1024 * 1024,
-  });
+  const cache = await openAnswerCache(config, app.log);
+  app.addHook("onClose", () => cache[Symbol.asyncDispose]());
+  cacheMetrics(app.metrics, cache);
   const folder = join(config.PUGMARK_HOME, "journal", "chat");
   const interactions = openInteractionLog({ pool, folder, log: app.log });
   app.addHook("onClose", () => interactions[Symbol.asyncDispose]());

@@ -79,6 +79,7 @@ const ofTheModel = [
   "API_LOAD_TIMEOUT",
   "CACHE_TTL",
   "CACHE_MAX_MB",
+  "REDIS_URL",
   "CHAT_MAX_TOKENS",
   "CHAT_TOKENS_PER_DAY",
 ] as const;

@@ -129,7 +129,7 @@ test("the cache can be looked at and emptied", async () => {
   const stats = (await (await chat.get("/cache")).json()) as { entries: number; bytes: number };
   assert.ok(stats.entries > 0 && stats.bytes > 0);
   const response = await fetch(`${chat.url}/cache`, { method: "DELETE" });
-  assert.deepEqual(await response.json(), { removed: stats.entries });
+  assert.deepEqual(await response.json(), { removed: stats.entries, pending: false });
   assert.equal((await ask({ prompt: "Keep this" })).cached, false);
 });
 

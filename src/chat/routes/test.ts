@@ -8,11 +8,16 @@ import type { RouteParts } from "../app.ts";
 const Check = Type.Object({ ok: Type.Boolean(), detail: Type.String(), ms: Type.Number() });
 const Report = Type.Object({
   ok: Type.Boolean(),
-  services: Type.Object({ chat: Check, lm_studio: Check, database: Check }),
+  services: Type.Object({
+    chat: Check,
+    lm_studio: Check,
+    database: Check,
+    redis: Type.Optional(Check),
+  }),
 });
 
 /** `POST /test`: is everything there that an answer takes? Asks no model. */
-export function testRoute(app: App, { config, pool, upstream }: RouteParts): void {
+export function testRoute(app: App, { config, pool, upstream, cache }: RouteParts): void {
   app.post(
     "/test",
     {
@@ -20,31 +25,52 @@ export function testRoute(app: App, { config, pool, upstream }: RouteParts): voi
       schema: {
         tags: ["chat"],
         summary: "Try every service that an answer needs",
-        description: "Always 200; `ok` is false where something is away, and its detail says what to do.",
+        description: [
+          "Always 200; `ok` is false where something is away, and its detail says what to do. Redis is there where",
+          "REDIS_URL is set, and does not count: without it answers are kept in memory.",
+        ].join("\n"),
         operationId: "testServices",
         response: { 200: Report },
       },
     },
     async () => {
-      const [lmStudio, database] = await Promise.all([
+      const { redis } = cache;
+      const [lmStudio, database, shared] = await Promise.all([
         checked(async () => describeModel(await upstream.models(), config.DEEPSEEK_MODEL)),
         checked(() => ping(pool).then(() => "answers")),
+        redis && timed(async () => describeRedis(await redis.whyNotUsed())),
       ]);
       const chat = { ok: true, detail: "answers", ms: 0 };
-      return { ok: lmStudio.ok && database.ok, services: { chat, lm_studio: lmStudio, database } };
+      const services = { chat, lm_studio: lmStudio, database, ...(shared ? { redis: shared } : {}) };
+      return { ok: lmStudio.ok && database.ok, services };
     },
   );
 }
 
-async function checked(look: () => Promise<string>): Promise<{ ok: boolean; detail: string; ms: number }> {
+interface Finding {
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+async function timed(look: () => Promise<Finding>): Promise<Finding & { ms: number }> {
   const begun = performance.now();
-  const took = () => Math.round((performance.now() - begun) * 10) / 10;
-  try {
-    return { ok: true, detail: await look(), ms: took() };
-  } catch (error) {
-    const known = error instanceof AppError || error instanceof StoreError;
-    return { ok: false, detail: known ? error.message : "does not answer", ms: took() };
-  }
+  return { ...(await look()), ms: Math.round((performance.now() - begun) * 10) / 10 };
+}
+
+function checked(look: () => Promise<string>): ReturnType<typeof timed> {
+  return timed(async () => {
+    try {
+      return { ok: true, detail: await look() };
+    } catch (error) {
+      const known = error instanceof AppError || error instanceof StoreError;
+      return { ok: false, detail: known ? error.message : "does not answer" };
+    }
+  });
+}
+
+function describeRedis(fault: string | undefined): Finding {
+  if (fault === undefined) return { ok: true, detail: "answers" };
+  return { ok: false, detail: `${fault}; answers are kept in memory alone until it is back` };
 }
 
 type Listed = Awaited<ReturnType<RouteParts["upstream"]["models"]>>;
