@@ -73,6 +73,18 @@ test("one answer cannot push out all others", () => {
   assert.ok(tier.get("a"));
 });
 
+test("what only other endpoints answer takes its room too", () => {
+  const { tier } = memory();
+  const plain = answer("yes");
+  tier.set("plain", plain);
+  const raw = { data: [{ embedding: Array.from({ length: 200 }, (_, n) => n / 7) }] };
+  tier.set("embeddings", { ...plain, completion: { ...plain.completion, raw } });
+  const deltas = [{ text: "yes", event: "x".repeat(1_000) }];
+  tier.set("responses", { ...plain, completion: { ...plain.completion, deltas, raw: {} } });
+  const [responses = 0, embeddings = 0, text = 0] = tier.list({}).map(({ bytes }) => bytes);
+  assert.ok(responses >= text + 2_000 && embeddings >= text + 200 * 8);
+});
+
 test("keeping an answer again counts it once, and forgetting leaves nothing", () => {
   const { tier } = memory();
   tier.set("a", answer("yes"));
