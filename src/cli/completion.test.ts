@@ -40,6 +40,7 @@ test("the shell completes every verb, with its options", async (t) => {
   assert.deepEqual(await completed(fixture, "to"), ["top"]);
   assert.deepEqual(await completed(fixture, "up", "--ba"), []); // what only we ask for
   assert.deepEqual(await completed(fixture, "events", ""), ["--json", "--file"]);
+  assert.deepEqual(await completed(fixture, "cache", ""), ["--json", "--model", "--prefix", "clear"]);
 });
 
 test("services are completed as the running station has them, and as ours are named where none runs", async (t) => {

@@ -19,7 +19,8 @@ export function completionScript(shell: Shell, program: Command): string {
     name: command.name(),
     description: command.description(),
     words: [
-      ...command.options.flatMap(({ long, hidden }) => (long && !hidden ? [long] : [])),
+      ...new Set([command, ...command.commands].flatMap(optionsOf)),
+      ...command.commands.map((below) => below.name()),
       ...(takeServices.has(command.name()) ? [asked] : []),
     ].join(" "),
   }));
@@ -43,6 +44,10 @@ ${cases}
 }
 complete -o default -F _pugmark pugmark`;
   return shell === "zsh" ? `autoload -U +X bashcompinit && bashcompinit\n${script}` : script;
+}
+
+function optionsOf({ options }: Command): string[] {
+  return options.flatMap(({ long, hidden }) => (long && !hidden ? [long] : []));
 }
 
 function quoted(text: string): string {

@@ -19,7 +19,7 @@ let file: string | undefined;
 const fileMeaning = "a services file (TypeScript, JSON, YAML, Procfile) instead of the tracking station";
 
 /** What only the tracking station has. */
-const ofTheStation = new Set(["doctor", "config", "import", "ask", "init", "completion"]);
+const ofTheStation = new Set(["doctor", "config", "import", "ask", "cache", "init", "completion"]);
 
 /** The whole command line. Commands load what they need when they run, so that each starts quickly. */
 function program(): Command {
@@ -318,6 +318,34 @@ function program(): Command {
       process.exitCode = await askCommand(settings().config, words.join(" "), json === true);
     });
 
+  const cache = pugmark
+    .command("cache")
+    .description("the answers that the chat server keeps, by model")
+    .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark cache", "pugmark cache --json | jq .hits", "pugmark cache clear"))
+    .action(async ({ json }: { json?: boolean }) => {
+      const { showCache } = await import("./cache.ts");
+      process.exitCode = await showCache(settings().config, json === true);
+    });
+  cache
+    .command("clear")
+    .description("forget answers, of every caller; without an option, all of them")
+    .option("--model <name>", "only those of this model", wordOf)
+    .option("--prefix <text>", "only those whose keys (endpoint/model/hash) begin so", wordOf)
+    .option("--json", "how many, as JSON")
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark cache clear",
+        "pugmark cache clear --model deepseek-r1-distill-qwen-7b",
+        "pugmark cache clear --prefix embeddings/",
+      ),
+    )
+    .action(async ({ json, ...forgotten }: { model?: string; prefix?: string; json?: boolean }) => {
+      const { clearCache } = await import("./cache.ts");
+      process.exitCode = await clearCache(settings().config, forgotten, json === true);
+    });
+
   pugmark
     .command("export")
     .description("the services as files of another supervisor; what it cannot do is listed")
@@ -395,6 +423,12 @@ function examples(...lines: readonly string[]): string {
 function count(text: string): number {
   if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError("A number of lines is needed.");
   return Number(text);
+}
+
+/** An empty word would mean everything. */
+function wordOf(text: string): string {
+  if (text === "") throw new InvalidArgumentError("It must not be empty.");
+  return text;
 }
 
 function time(text: string): number {
