@@ -8,7 +8,7 @@ import { exitCodes, fail } from "./failure.ts";
 import { openView, type View } from "./live-view.ts";
 import { isGood } from "./service-table.ts";
 import { StationScreen } from "./station-screen.ts";
-import type { WhatRuns } from "./what-runs.ts";
+import type { WhatRuns, WrittenServices } from "./what-runs.ts";
 
 /** Ctrl+C reaches us from the terminal and once more from npm: what comes this close is one wish. */
 const oneWishMs = 400;
@@ -40,9 +40,10 @@ export async function up(what: WhatRuns, options: UpOptions): Promise<number> {
   // A manager waits most of its life: what the optimizing compilers would take, 6 MiB, is worth more than their speed.
   for (const flag of ["--no-opt", "--no-maglev"]) setFlagsFromString(flag);
   let manager: ProcessManager;
+  let written: WrittenServices;
   let definitions: Resolved[];
   try {
-    const written = await what.load();
+    written = await what.load();
     definitions = resolveDefinitions(written.definitions);
     checkNames(definitions, options); // told whatever else there is to say
     const { home, environment } = what;
@@ -88,7 +89,7 @@ export async function up(what: WhatRuns, options: UpOptions): Promise<number> {
     );
   }
   if (problems.length === 0)
-    for (const line of what.welcome(manager.services(), performance.now() - startedAt)) view.print(line);
+    for (const line of written.welcome(manager.services(), performance.now() - startedAt)) view.print(line);
   await manager.closed;
   view.print("The station has stopped.");
   if (exitOn && endCode === null) return fail([`${exitOn.name} was stopped before its end`], 1);

@@ -7,10 +7,14 @@ import type { Place } from "./place.ts";
 /** What `pugmark up` runs, and where. */
 export interface WhatRuns {
   readonly home: string;
-  /** Reads what is written now; throws `definition-invalid` or a `ConfigError`. */
-  readonly load: () => Promise<ServicesToRun>;
+  /** Reads what is written now; throws `definition-invalid`. */
+  readonly load: () => Promise<WrittenServices>;
   /** The environment that services start from. */
   readonly environment: NodeJS.ProcessEnv;
+}
+
+/** What is written, and what is said of it. */
+export interface WrittenServices extends ServicesToRun {
   /** The lines that greet who sees it ready. */
   readonly welcome: (services: readonly ServiceRecord[], tookMs: number) => readonly string[];
 }
@@ -20,19 +24,24 @@ export async function whatRuns(place: Place, environment: NodeJS.ProcessEnv): Pr
   const { PUGMARK_HOME: home, file } = place;
   if (file === null) {
     const { stationDefinitions, stationWelcome } = await import("./station.ts");
-    const { config } = loadConfig(environment);
     return {
       home,
       load: async () => {
         const { config, fromFile } = readSettings({ ...environment, PUGMARK_HOME: home }); // which cannot move
-        return { definitions: stationDefinitions(config, fromFile) };
+        return {
+          definitions: stationDefinitions(config, fromFile),
+          welcome: (services, tookMs) => stationWelcome(config, services, tookMs),
+        };
       },
       environment,
-      welcome: (services, tookMs) => stationWelcome(config, services, tookMs),
     };
   }
   const { readServicesFile } = await import("../process-manager/services-file/services-file.ts");
-  return { home, load: async () => await readServicesFile(file), environment, welcome: addresses };
+  return {
+    home,
+    load: async () => ({ ...(await readServicesFile(file)), welcome: addresses }),
+    environment,
+  };
 }
 
 /** `.env` as it is now beside the environment that it was started with. Throws `definition-invalid`. */
