@@ -285,5 +285,9 @@ export async function pause(ms: number | undefined, signal: AbortSignal): Promis
 
 export async function written(response: ServerResponse, text: string): Promise<void> {
   if (response.write(text)) return;
-  await Promise.race([once(response, "drain"), once(response, "close")]);
+  const heard = new AbortController();
+  const { signal } = heard;
+  await Promise.race([once(response, "drain", { signal }), once(response, "close", { signal })]);
+  // Else a slow reader collects a listener with every piece.
+  heard.abort();
 }
