@@ -54,7 +54,7 @@ export interface Call {
 }
 
 /** Where a streamed answer goes. What returns a promise is waited for before more is handed over. */
-export interface Sink {
+interface Sink {
   /** Called once, before the first delta. Nothing has been answered until then. */
   readonly begin: (head: Head, source: Source, timing: Timing) => void;
   readonly deltas: (deltas: readonly Delta[]) => Promise<void> | undefined;
