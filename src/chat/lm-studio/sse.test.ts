@@ -30,7 +30,7 @@ test("a stream reads the same wherever it is cut in two", () => {
 test("a stream reads the same when it comes byte by byte", () => {
   const parser = new SseParser();
   assert.deepEqual(
-    [...bytes].flatMap((byte) => parser.push(Uint8Array.of(byte))),
+    [...bytes].flatMap((byte) => parser.push(Buffer.of(byte))),
     events,
   );
 });

@@ -6,8 +6,10 @@ export interface ServerSentEvent {
   readonly data: string;
 }
 
-/** Characters of one line at most: far more than any token, far less than would hurt. */
-const lineMax = 4 * 1024 * 1024;
+/** Bytes of one line at most: far more than any token, far less than would hurt. */
+const lineBytesMax = 4 * 1024 * 1024;
+const lineFeed = 10;
+const carriageReturn = 13;
 
 /**
  * Reads server-sent events from bytes that may be cut anywhere, also inside a character or a line end.
@@ -15,30 +17,49 @@ const lineMax = 4 * 1024 * 1024;
  * cut stream never does (https://html.spec.whatwg.org/multipage/server-sent-events.html).
  */
 export class SseParser {
-  readonly #decoder = new TextDecoder();
-  #rest = "";
+  /** What came after the last line end; no character is cut by decoding whole lines. */
+  #held: Buffer[] = [];
+  #heldBytes = 0;
   #event = "";
   #data: string | undefined;
 
   /** The events that these bytes complete. Throws `ChatError` `upstream-invalid` on a line without end. */
-  push(bytes: Uint8Array): ServerSentEvent[] {
-    const text = this.#rest + this.#decoder.decode(bytes, { stream: true });
+  push(bytes: Buffer): ServerSentEvent[] {
     const events: ServerSentEvent[] = [];
-    let start = 0;
-    for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n", start)) {
-      const line = text.slice(start, text[end - 1] === "\r" && end > start ? end - 1 : end);
-      start = end + 1;
-      if (line === "") {
-        if (this.#data !== undefined) events.push({ event: this.#event, data: this.#data });
-        this.#event = "";
-        this.#data = undefined;
-      } else this.#field(line);
+    const lineEnd = bytes.lastIndexOf(lineFeed);
+    if (lineEnd >= 0) this.#read(this.#textTo(bytes, lineEnd + 1), events);
+    if (lineEnd + 1 < bytes.length) {
+      this.#held.push(bytes.subarray(lineEnd + 1));
+      this.#heldBytes += bytes.length - lineEnd - 1;
     }
-    this.#rest = text.slice(start);
-    if (this.#rest.length > lineMax) {
+    if (this.#heldBytes > lineBytesMax) {
       throw new ChatError("upstream-invalid", "LM Studio sent a line of a stream that does not end.");
     }
     return events;
+  }
+
+  #textTo(bytes: Buffer, end: number): string {
+    if (this.#held.length === 0) return bytes.toString("utf8", 0, end);
+    const text = Buffer.concat([...this.#held, bytes.subarray(0, end)]).toString();
+    this.#held = [];
+    this.#heldBytes = 0;
+    return text;
+  }
+
+  #read(text: string, events: ServerSentEvent[]): void {
+    let start = 0;
+    while (start < text.length) {
+      const lineEnd = text.indexOf("\n", start);
+      const end = lineEnd > start && text.charCodeAt(lineEnd - 1) === carriageReturn ? lineEnd - 1 : lineEnd;
+      if (end === start) {
+        if (this.#data !== undefined) events.push({ event: this.#event, data: this.#data });
+        this.#event = "";
+        this.#data = undefined;
+      } else if (this.#data === undefined && text.startsWith("data: ", start)) {
+        this.#data = text.slice(start + 6, end);
+      } else this.#field(text.slice(start, end));
+      start = lineEnd + 1;
+    }
   }
 
   #field(line: string): void {
