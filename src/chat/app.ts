@@ -13,8 +13,7 @@ import { callMetrics } from "./call-metrics.ts";
 import { chatStatusOf } from "./chat-error.ts";
 import { type Complete, createComplete } from "./complete.ts";
 import { Limits } from "./limits.ts";
-import { Upstream } from "./lm-studio/upstream.ts";
-import { LoadedContexts } from "./loaded-contexts.ts";
+import { Upstreams } from "./lm-studio/upstreams.ts";
 import { cacheRoutes } from "./routes/cache.ts";
 import { chatRoute } from "./routes/chat.ts";
 import { interactionRoutes } from "./routes/interactions.ts";
@@ -29,7 +28,7 @@ export interface ChatParts {
 
 /** What the routes of the chat server are handed. */
 export interface RouteParts extends ChatParts {
-  readonly upstream: Upstream;
+  readonly upstreams: Upstreams;
   readonly cache: AnswerCache;
   readonly complete: Complete;
   readonly interactions: InteractionLog;
@@ -53,14 +52,15 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     readiness: {},
     bodyLimit,
   });
-  const upstream = new Upstream({
+  const upstreams = new Upstreams({
     roots: config.DEEPSEEK_API_URL,
     key: config.DEEPSEEK_API_KEY,
+    concurrency: config.DEEPSEEK_CONCURRENCY,
     silenceMs: config.API_TIMEOUT * 1000,
     firstTokenMs: config.API_FIRST_TOKEN_TIMEOUT * 1000,
     loadMs: config.API_LOAD_TIMEOUT * 1000,
   });
-  app.addHook("onClose", () => upstream[Symbol.asyncDispose]());
+  app.addHook("onClose", () => upstreams[Symbol.asyncDispose]());
   const cache = await openAnswerCache(config, app.log);
   app.addHook("onClose", () => cache[Symbol.asyncDispose]());
   cacheMetrics(app.metrics, cache);
@@ -68,17 +68,15 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   const interactions = openInteractionLog({ pool, folder, log: app.log });
   app.addHook("onClose", () => interactions[Symbol.asyncDispose]());
   const limits = createLimits(app, { config, pool });
-  const contexts = new LoadedContexts(upstream);
-  const contextOf = (model: string) => contexts.of(model);
   const complete = createComplete({
-    upstream,
+    upstreams,
     cache,
     interactions,
     observer: callMetrics(app),
     limits,
-    contextOf,
+    contextOf: (model) => upstreams.contextOf(model),
   });
-  const parts: RouteParts = { config, pool, upstream, cache, complete, interactions, statusOf };
+  const parts: RouteParts = { config, pool, upstreams, cache, complete, interactions, statusOf };
   chatRoute(app, parts);
   testRoute(app, parts);
   cacheRoutes(app, parts);

@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { ChatError } from "./chat-error.ts";
-import type { Endpoint } from "./lm-studio/upstream.ts";
+import type { Endpoint } from "./lm-studio/endpoints.ts";
 import { spokenHistory } from "./spoken-history.ts";
 import { tokensWithin } from "./token-limit.ts";
 

@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram } from "prom-client";
 import type { App } from "../http/app.ts";
 import type { Call, CallEnd, CallObserver } from "./complete.ts";
-import type { Endpoint } from "./lm-studio/upstream.ts";
+import type { Endpoint } from "./lm-studio/endpoints.ts";
 
 /** Models that are told apart; a caller may name any, and each would be a series for ever. */
 const modelsMax = 64;

@@ -15,6 +15,8 @@ export type ChatErrorCode =
   | "upstream-refused"
   | "upstream-failed"
   | "upstream-busy"
+  | "upstream-open"
+  | "queue-full"
   | "model-not-found"
   | "model-load-failed"
   | "model-crashed"
@@ -41,6 +43,8 @@ export const chatStatusOf = {
   "upstream-refused": 400,
   "upstream-failed": 502,
   "upstream-busy": 503,
+  "upstream-open": 503,
+  "queue-full": 429,
   "model-not-found": 404,
   "model-load-failed": 503,
   "model-crashed": 502,

@@ -10,8 +10,10 @@ import { ChatError } from "./chat-error.ts";
 import type { Completion, Head } from "./completion.ts";
 import { Flight, type FlightEnd, follow } from "./flight.ts";
 import type { Limits } from "./limits.ts";
+import type { Endpoint } from "./lm-studio/endpoints.ts";
 import { type Delta, hasStrayTag } from "./lm-studio/reasoning.ts";
-import type { Endpoint, Upstream } from "./lm-studio/upstream.ts";
+import type { Upstreams } from "./lm-studio/upstreams.ts";
+import { type Priority, priorities } from "./queue.ts";
 import { type RequestKey, requestKey } from "./request-key.ts";
 import { Trip } from "./trip.ts";
 
@@ -27,15 +29,13 @@ export interface Caching {
   readonly onlyIfCached?: boolean;
 }
 
-/** Who goes first where the model is busy. */
-export type Priority = "people" | "agent" | "batch";
-
 /** One question to a model, from whichever route. */
 export interface Call {
   /** UUIDv7, the id of its interaction. */
   readonly id: string;
   readonly route: string;
   readonly endpoint: Endpoint;
+  /** Who goes first where the model is busy. */
   readonly priority: Priority;
   readonly caller: string;
   readonly requestId: string;
@@ -87,7 +87,7 @@ export interface Answer {
 }
 
 export interface CompleteParts {
-  readonly upstream: Upstream;
+  readonly upstreams: Upstreams;
   readonly cache: AnswerCache;
   readonly interactions: InteractionLog;
   readonly observer: CallObserver;
@@ -124,7 +124,7 @@ export type Complete = (call: Call, sink?: Sink) => Promise<Answer>;
  * answered as done. Failed and abandoned calls are stored too.
  */
 export function createComplete(parts: CompleteParts): Complete {
-  const { upstream, cache, interactions, observer, limits, contextOf } = parts;
+  const { upstreams, cache, interactions, observer, limits, contextOf } = parts;
   const forms = new ThinkingForms();
   const flights = new Map<string, Flight>();
   let underWay = 0;
@@ -201,7 +201,7 @@ export function createComplete(parts: CompleteParts): Complete {
     const { model } = call.body;
     const json = "response_format" in call.body;
     const reader = readerFor(call.endpoint, { model, separates: call.separates, json, isRead, forms });
-    const flight = new Flight(reader);
+    const flight = new Flight(reader, call.priority);
     if (call.caching.read) flights.set(key, flight);
     void fly(flight, reader, call).then((end) => {
       if (flights.get(key) === flight) flights.delete(key);
@@ -222,25 +222,34 @@ export function createComplete(parts: CompleteParts): Complete {
     let counted = 0;
     let chars = 0;
     try {
-      flight.admitted({ upstream: "" });
-      for await (const events of upstream.stream(
-        call.endpoint,
-        askedText(call),
-        call.body.model,
-        flight.stop,
-      )) {
-        try {
-          reader.events(events);
-        } finally {
-          flight.said();
-        }
-        for (; counted < reader.deltas.length; counted += 1) {
-          const { text, reasoning } = reader.deltas[counted] as Delta;
-          chars += (text?.length ?? 0) + (reasoning?.length ?? 0);
-        }
-        if (chars > answerCharsMax)
-          throw new ChatError("upstream-invalid", "The model's answer does not end.");
-      }
+      const { endpoint, priority, caller, requestId, body } = call;
+      const { signal } = flight.stop;
+      const question = {
+        endpoint,
+        body: askedText(call),
+        model: body.model,
+        priority,
+        caller,
+        requestId,
+        signal,
+      };
+      await upstreams.ask(question, {
+        admitted: (place) => flight.admitted(place),
+        events: (events) => {
+          try {
+            reader.events(events);
+          } finally {
+            flight.said();
+          }
+          for (; counted < reader.deltas.length; counted += 1) {
+            const { text, reasoning } = reader.deltas[counted] as Delta;
+            chars += (text?.length ?? 0) + (reasoning?.length ?? 0);
+          }
+          if (chars > answerCharsMax) {
+            throw new ChatError("upstream-invalid", "The model's answer does not end.");
+          }
+        },
+      });
       reader.end();
       const completion = reader.completion();
       flight.said();
@@ -253,9 +262,10 @@ export function createComplete(parts: CompleteParts): Complete {
   }
 }
 
-/** Waiting behind everybody else is no company for a person. */
+/** Waiting behind those who go later is no company. */
 function isCompany(flight: Flight, { priority }: Call): boolean {
-  return flight.isJoinable && (flight.admittedAt !== undefined || priority === "batch");
+  const isAhead = priorities.indexOf(flight.priority) <= priorities.indexOf(priority);
+  return flight.isJoinable && (flight.admittedAt !== undefined || isAhead);
 }
 
 /** Whole, told apart, and from the model that was asked: another one may have answered in its place. */

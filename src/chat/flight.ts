@@ -1,6 +1,7 @@
 import type { AnswerReader } from "./answers/answer-reader.ts";
 import type { Completion, Head } from "./completion.ts";
 import type { Delta } from "./lm-studio/reasoning.ts";
+import type { Priority } from "./queue.ts";
 
 /** Somebody who waits for a flight's answer. Told at once, in the turn in which it came. */
 export interface Passenger {
@@ -21,6 +22,8 @@ export type FlightEnd = { readonly completion: Completion } | { readonly error: 
 export class Flight {
   /** What was said so far. */
   readonly answer: Pick<AnswerReader, "head" | "deltas">;
+  /** By which it waits for its turn. */
+  readonly priority: Priority;
   /** Where it was sent to last. Times are milliseconds of `performance.now`. */
   upstream: string | undefined;
   admittedAt: number | undefined;
@@ -32,8 +35,9 @@ export class Flight {
   readonly stop = new AbortController();
   readonly #passengers = new Set<Passenger>();
 
-  constructor(answer: Flight["answer"]) {
+  constructor(answer: Flight["answer"], priority: Priority) {
     this.answer = answer;
+    this.priority = priority;
   }
 
   /** False for one that nobody waits for any more: it is about to fail. */

@@ -1,7 +1,7 @@
 import type { EmbeddingList } from "./answers/embeddings-answer.ts";
 import type { FinalEvent } from "./answers/responses-answer.ts";
 import type { Completion } from "./completion.ts";
-import type { Endpoint } from "./lm-studio/upstream.ts";
+import type { Endpoint } from "./lm-studio/endpoints.ts";
 import { completionJson } from "./openai-format.ts";
 
 /** How embeddings travel: as numbers, or as base64 of little-endian floats of 32 bits. */

@@ -1,6 +1,6 @@
 import type { Completion, Head } from "./completion.ts";
+import type { Endpoint } from "./lm-studio/endpoints.ts";
 import type { Delta } from "./lm-studio/reasoning.ts";
-import type { Endpoint } from "./lm-studio/upstream.ts";
 
 /** A whole answer as OpenAI's API gives it, with LM Studio's `reasoning_content`. */
 export function completionJson(endpoint: Endpoint, completion: Completion): string {

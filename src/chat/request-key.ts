@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { ChatError } from "./chat-error.ts";
-import type { Endpoint } from "./lm-studio/upstream.ts";
+import type { Endpoint } from "./lm-studio/endpoints.ts";
 
 /** How the answer travels, and who is meant to count it: no part of the question. */
 const transport = new Set(["stream", "stream_options", "encoding_format", "user", "metadata", "ttl"]);

@@ -1,5 +1,5 @@
 import type { Call } from "./complete.ts";
-import type { Endpoint } from "./lm-studio/upstream.ts";
+import type { Endpoint } from "./lm-studio/endpoints.ts";
 import type { RequestKey } from "./request-key.ts";
 
 /** What was made of a body on the way to an answer from the cache. */

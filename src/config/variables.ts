@@ -58,6 +58,10 @@ export const variables = {
     standard: "deepseek-r1-distill-qwen-7b",
     meaning: "model that is asked when a request names none",
   },
+  DEEPSEEK_CONCURRENCY: {
+    parse: integer(1, 128),
+    meaning: "requests at once for one model at one LM Studio; unset: as many as LM Studio says, else 4",
+  },
   API_TIMEOUT: {
     parse: seconds(0.1, 3600),
     standard: "10",

@@ -1,6 +1,6 @@
 import type { Completion, Head } from "../completion.ts";
+import type { Endpoint } from "../lm-studio/endpoints.ts";
 import type { Delta } from "../lm-studio/reasoning.ts";
-import type { Endpoint } from "../lm-studio/upstream.ts";
 import { ChatAnswer } from "./chat-answer.ts";
 import { EmbeddingsAnswer } from "./embeddings-answer.ts";
 import { ResponsesAnswer } from "./responses-answer.ts";

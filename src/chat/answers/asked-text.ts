@@ -1,4 +1,4 @@
-import type { Endpoint } from "../lm-studio/upstream.ts";
+import type { Endpoint } from "../lm-studio/endpoints.ts";
 
 /**
  * What LM Studio is sent for a question. Every answer that can be is streamed, so that silence is noticed and

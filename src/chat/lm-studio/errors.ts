@@ -29,9 +29,9 @@ const advice: Partial<Record<ChatErrorCode, string>> = {
 
 /**
  * The error that an answer of LM Studio stands for: by its words, then by its status. Takes its body with
- * any status, or the payload of an error event, where there is no status.
+ * any status, or the payload of an error event, where there is no status. `retryAfterS` is what it says itself.
  */
-export function classify(body: unknown, status?: number): ChatError {
+export function classify(body: unknown, status?: number, retryAfterS = 1): ChatError {
   const { message, code } = wordsOf(body);
   const meant = meanings.find(([pattern]) => pattern.test(message))?.[1];
   const kind =
@@ -41,7 +41,7 @@ export function classify(body: unknown, status?: number): ChatError {
     byStatus(status);
   const words = message && `LM Studio says: ${message.slice(0, 500)}`;
   const detail = [advice[kind], words].filter(Boolean).join(" ") || fallback(status);
-  return new ChatError(kind, detail, kind === "upstream-busy" ? { retryAfterS: 1 } : {});
+  return new ChatError(kind, detail, kind === "upstream-busy" ? { retryAfterS } : {});
 }
 
 /** LM Studio's text in both of its forms: `{"error":"…"}` and `{"error":{"message":"…","code":…}}`. */

@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import type { App } from "../../http/app.ts";
 import type { RouteParts } from "../app.ts";
 import { ChatError } from "../chat-error.ts";
-import type { ListedModel } from "../lm-studio/upstream.ts";
+import type { ListedModel } from "../lm-studio/models.ts";
 import { openAiErrors } from "./openai-errors.ts";
 
 const Model = Type.Object({
@@ -19,7 +19,7 @@ const ModelList = Type.Object({ object: Type.Literal("list"), data: Type.Array(M
 const name = Type.String({ minLength: 1, maxLength: 256 });
 
 /** `GET /v1/models` and `/v1/models/{model}`: what there is to ask, with what LM Studio's own API adds. */
-export function modelRoutes(app: App, { upstream }: RouteParts): void {
+export function modelRoutes(app: App, { upstreams }: RouteParts): void {
   app.get(
     "/models",
     {
@@ -34,7 +34,7 @@ export function modelRoutes(app: App, { upstream }: RouteParts): void {
       },
     },
     async (_request, reply) => {
-      const models = await upstream.models();
+      const models = await upstreams.models();
       return reply.send({ object: "list", data: models.map(modelOf) });
     },
   );
@@ -62,7 +62,7 @@ export function modelRoutes(app: App, { upstream }: RouteParts): void {
   );
 
   async function find(id: string) {
-    const found = (await upstream.models()).find((model) => model.id === id);
+    const found = (await upstreams.models()).find((model) => model.id === id);
     if (!found)
       throw new ChatError("model-not-found", `LM Studio has no model ${id}; /v1/models lists them.`);
     return modelOf(found);

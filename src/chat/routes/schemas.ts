@@ -1,5 +1,6 @@
 import { type Static, Type } from "typebox";
-import type { Caching, Priority } from "../complete.ts";
+import type { Caching } from "../complete.ts";
+import type { Priority } from "../queue.ts";
 
 /** What can go wrong on the routes that ask a model; each status has several codes. */
 export const callFailures: Readonly<Record<number, string>> = {
@@ -9,7 +10,7 @@ export const callFailures: Readonly<Record<number, string>> = {
   404: "There is no such thing, or no such model",
   413: "The request is too large",
   415: "The request is not JSON",
-  429: "The caller has used its tokens of the day",
+  429: "The caller has used its tokens of the day, or too many questions wait already",
   502: "LM Studio answered with an error, or broke off",
   503: "LM Studio or the database is away, or too much is under way",
   504: "LM Studio has gone quiet, or `only-if-cached` found no answer",

@@ -17,7 +17,7 @@ const Report = Type.Object({
 });
 
 /** `POST /test`: is everything there that an answer takes? Asks no model. */
-export function testRoute(app: App, { config, pool, upstream, cache }: RouteParts): void {
+export function testRoute(app: App, { config, pool, upstreams, cache }: RouteParts): void {
   app.post(
     "/test",
     {
@@ -36,7 +36,7 @@ export function testRoute(app: App, { config, pool, upstream, cache }: RoutePart
     async () => {
       const { redis } = cache;
       const [lmStudio, database, shared] = await Promise.all([
-        checked(async () => describeModel(await upstream.models(), config.DEEPSEEK_MODEL)),
+        checked(async () => describeModel(await upstreams.models(), config.DEEPSEEK_MODEL)),
         checked(() => ping(pool).then(() => "answers")),
         redis && timed(async () => describeRedis(await redis.whyNotUsed())),
       ]);
@@ -73,7 +73,7 @@ function describeRedis(fault: string | undefined): Finding {
   return { ok: false, detail: `${fault}; answers are kept in memory alone until it is back` };
 }
 
-type Listed = Awaited<ReturnType<RouteParts["upstream"]["models"]>>;
+type Listed = Awaited<ReturnType<RouteParts["upstreams"]["models"]>>;
 
 /** A model that is only on disk is loaded when it is asked; one that is unknown is a fault to mend. */
 function describeModel(models: Listed, name: string): string {

@@ -1,0 +1,235 @@
+import type { IncomingHttpHeaders } from "node:http";
+import type { Dispatcher } from "undici";
+import type { AnswerEvent } from "../answers/answer-reader.ts";
+import { ChatError } from "../chat-error.ts";
+import { type Endpoint, endpoints } from "./endpoints.ts";
+import { classify } from "./errors.ts";
+import { Patience, type PatienceOptions } from "./patience.ts";
+import { type ServerSentEvent, SseParser } from "./sse.ts";
+
+export interface Order {
+  readonly endpoint: Endpoint;
+  readonly path: string;
+  /** Names and values in turn. */
+  readonly headers: string[];
+  readonly body: string;
+  /** Aborted when nobody wants the answer any more: the connection is closed at once. */
+  readonly signal: AbortSignal;
+  readonly patience: PatienceOptions;
+  /** Is LM Studio there, and is the model still being loaded? */
+  readonly look: () => Promise<{ readonly loading: boolean }>;
+  /** Told of every part of the answer at once as it comes. What it throws ends the exchange. */
+  readonly events: (events: readonly AnswerEvent[]) => void;
+}
+
+/** Bytes of an answer that is not a stream: an error, or vectors. */
+const wholeBytesMax = 64 * 1024 * 1024;
+/** Events that are held back until the first token; LM Studio sends two or three. */
+const earlyMax = 16;
+
+/**
+ * One request to LM Studio and its answer. `done` resolves after the proper end of the answer and at nothing
+ * else; it rejects with a `ChatError`, with what undici threw, or with the reason of `signal`.
+ *
+ * It is a handler of undici's dispatch, and so does without the stream and the iterator that its `request` makes
+ * of every answer.
+ */
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly done: Promise<void>;
+  readonly #order: Order;
+  readonly #patience: Patience;
+  readonly #resolve: () => void;
+  readonly #reject: (reason: unknown) => void;
+  #controller: Dispatcher.DispatchController | undefined;
+  /** Reads a stream; otherwise the parts of what comes in one piece are kept. */
+  #parser: SseParser | undefined;
+  readonly #parts: Buffer[] = [];
+  /** What came before the first token, and is passed on with it: until then the answer may still fail and be asked again. */
+  readonly #early: AnswerEvent[] = [];
+  #bytes = 0;
+  #status = 0;
+  #isOver = false;
+  /** True once the request was written: before that, LM Studio cannot have seen it. */
+  isSent = false;
+  /** True once LM Studio has begun to answer. */
+  isAnswered = false;
+  /** True once a part of the answer was passed on: then it cannot be asked for again. */
+  isPassedOn = false;
+  /** When what refused for now wants to be asked again. */
+  retryAfterS: number | undefined;
+
+  constructor(dispatcher: Dispatcher, order: Order) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.done = promise;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#order = order;
+    this.#patience = new Patience(order.patience, order.look, this.#fail);
+    order.signal.addEventListener("abort", this.#leave, { once: true });
+    dispatcher.dispatch({ method: "POST", path: order.path, headers: order.headers, body: order.body }, this);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    // One that was left while it waited for a connection is not sent at all.
+    if (this.#isOver) controller.abort(new Error("left before it was sent"));
+    this.#controller = controller;
+    this.isSent = !this.#isOver;
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+  ): void {
+    this.isAnswered = true;
+    this.#status = status;
+    if (status === 200 && headers["content-type"]?.startsWith("text/event-stream")) {
+      this.#parser = new SseParser();
+    } else if (/^\d{1,6}$/.test(headers["retry-after"] ?? "")) {
+      this.retryAfterS = Number(headers["retry-after"]);
+    }
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, bytes: Buffer): void {
+    // After its end only the connection's turn is waited for, without which it could not be used again.
+    if (this.#isOver) return;
+    try {
+      if (this.#parser) this.#read(this.#parser.push(bytes));
+      else this.#keep(bytes);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  onResponseEnd(): void {
+    if (this.#isOver) {
+      this.#patience.end();
+      return;
+    }
+    try {
+      if (this.#parser)
+        throw new ChatError("upstream-cut", "LM Studio's stream ended before its answer did.");
+      this.#pass([{ event: "whole", value: this.#whole() }]);
+      this.#finish();
+      this.#patience.end();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#fail(error);
+  }
+
+  /** Takes the events up to the first that is none: tokens that came before an error still count. */
+  #read(events: readonly ServerSentEvent[]): void {
+    const { endsWithDone, lastEvents } = endpoints[this.#order.endpoint] as {
+      endsWithDone: boolean;
+      lastEvents: readonly string[];
+    };
+    const answers: AnswerEvent[] = [];
+    let failure: unknown;
+    let isLast = false;
+    for (const { event, data } of events) {
+      if (data === "[DONE]") {
+        isLast = endsWithDone;
+        if (isLast) break;
+        continue;
+      }
+      const value = parsed(data);
+      failure = failureOf(event, value);
+      if (failure !== undefined) break;
+      if (beforeTokens.test(event) && this.#early.length < earlyMax) {
+        this.#early.push({ event, value });
+        continue;
+      }
+      answers.push({ event, value });
+      isLast = lastEvents.length > 0 && lastEvents.includes(event || typeOf(value));
+      if (isLast) break;
+    }
+    if (answers.length > 0) this.#pass(answers);
+    if (failure !== undefined) throw failure;
+    if (isLast) this.#finish();
+  }
+
+  #pass(answers: readonly AnswerEvent[]): void {
+    this.#patience.heard();
+    this.isPassedOn = true;
+    this.#order.events(this.#early.length === 0 ? answers : [...this.#early.splice(0), ...answers]);
+  }
+
+  #keep(bytes: Buffer): void {
+    this.#bytes += bytes.length;
+    if (this.#bytes > wholeBytesMax) {
+      throw new ChatError("upstream-invalid", "LM Studio's answer is far too long.");
+    }
+    this.#parts.push(bytes);
+  }
+
+  /** The answer that came in one piece. A proxy in front of LM Studio may gather a stream up: it is as good. */
+  #whole(): unknown {
+    const value = parsed(Buffer.concat(this.#parts).toString());
+    const { list } = endpoints[this.#order.endpoint];
+    if (
+      this.#status === 200 &&
+      Array.isArray((value as Record<string, unknown> | null | undefined)?.[list])
+    ) {
+      return value;
+    }
+    if (value === undefined && this.#status < 300) throw foreign();
+    throw classify(value, this.#status, this.retryAfterS);
+  }
+
+  /**
+   * The answer is whole. Its connection goes on until the stream itself has ended; one that stays open is closed
+   * when the patience with it ends.
+   */
+  #finish(): void {
+    this.#isOver = true;
+    this.#order.signal.removeEventListener("abort", this.#leave);
+    this.#resolve();
+  }
+
+  readonly #leave = () => this.#fail(this.#order.signal.reason);
+
+  readonly #fail = (error: unknown) => {
+    this.#patience.end();
+    if (!this.#isOver) {
+      this.#isOver = true;
+      this.#order.signal.removeEventListener("abort", this.#leave);
+      this.#reject(error);
+    }
+    this.#controller?.abort(error instanceof Error ? error : new Error(String(error)));
+  };
+}
+
+/** These of `/v1/responses` come at once, while the prompt is still to be read. */
+const beforeTokens = /^response\.(created|queued|in_progress)$/;
+
+function failureOf(event: string, value: unknown): ChatError | undefined {
+  if (typeof value !== "object" || value === null) {
+    return new ChatError("upstream-invalid", "LM Studio sent an event that is no part of an answer.");
+  }
+  return event === "error" || (value as { error?: unknown }).error ? classify(value) : undefined;
+}
+
+function typeOf(value: unknown): string {
+  const { type } = value as { type?: unknown };
+  return typeof type === "string" ? type : "";
+}
+
+function foreign(): ChatError {
+  return new ChatError(
+    "upstream-invalid",
+    "What answers at DEEPSEEK_API_URL does not speak as LM Studio does.",
+  );
+}
+
+/** `undefined` where the text is not JSON. */
+export function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
