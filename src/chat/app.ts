@@ -18,6 +18,7 @@ import { cacheRoutes } from "./routes/cache.ts";
 import { chatRoute } from "./routes/chat.ts";
 import { interactionRoutes } from "./routes/interactions.ts";
 import { openAiRoutes } from "./routes/openai.ts";
+import { queueRoute } from "./routes/queue.ts";
 import { testRoute } from "./routes/test.ts";
 import { TokenBudgets } from "./token-budgets.ts";
 
@@ -79,6 +80,7 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   const parts: RouteParts = { config, pool, upstreams, cache, complete, interactions, statusOf };
   chatRoute(app, parts);
   testRoute(app, parts);
+  queueRoute(app, parts);
   cacheRoutes(app, parts);
   interactionRoutes(app, parts);
   await app.register(async (scope) => openAiRoutes(scope as unknown as App, parts), { prefix: "/v1" });
