@@ -4,7 +4,7 @@ import { Breaker } from "./breaker.ts";
 
 function breakerAt() {
   let now = 0;
-  const breaker = new Breaker(() => now);
+  const breaker = new Breaker(5, () => now);
   const fail = (times: number) => {
     for (let i = 0; i < times; i += 1) breaker.failed(`failure ${i + 1}`);
   };
@@ -14,7 +14,7 @@ function breakerAt() {
   return { breaker, fail, pass };
 }
 
-test("five failures in a row open it, and a success in between starts anew", () => {
+test("so many failures in a row open it, and a success in between starts anew", () => {
   const { breaker, fail } = breakerAt();
   fail(4);
   breaker.succeeded();

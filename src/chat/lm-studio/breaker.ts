@@ -1,5 +1,3 @@
-/** Failures one after the other that open it. */
-const failuresMax = 5;
 /** How long it stays open: the first time, and at most. It doubles with every probe that fails. */
 const openMs = 1_000;
 const openMaxMs = 30_000;
@@ -8,16 +6,19 @@ export type BreakerState = "closed" | "open" | "half-open";
 
 /**
  * Keeps requests away from a model that fails every time. Open, it lets nobody through; half-open, whoever uses
- * it is to send one request, which decides. `clock` is in milliseconds and never steps back.
+ * it is to send one request, which decides. `clock` is in milliseconds and never steps back; `failuresMax` failures
+ * one after the other open it.
  */
 export class Breaker {
+  readonly #failuresMax: number;
   readonly #clock: () => number;
   #failures = 0;
   #openUntil: number | undefined;
   #openForMs = openMs;
   #last = "";
 
-  constructor(clock: () => number) {
+  constructor(failuresMax: number, clock: () => number) {
+    this.#failuresMax = failuresMax;
     this.#clock = clock;
   }
 
@@ -52,7 +53,7 @@ export class Breaker {
     this.#failures += 1;
     this.#last = what;
     // What began before it opened says nothing new.
-    if (state === "open" || this.#failures < failuresMax) return;
+    if (state === "open" || this.#failures < this.#failuresMax) return;
     if (state === "half-open") this.#openForMs = Math.min(this.#openForMs * 2, openMaxMs);
     this.#openUntil = this.#clock() + this.#openForMs;
   }

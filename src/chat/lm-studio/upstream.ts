@@ -9,6 +9,8 @@ export interface UpstreamOptions {
   /** Requests at once for one model; otherwise what LM Studio says of it. */
   readonly concurrency?: number | undefined;
   readonly clock: () => number;
+  /** Failures of a model in a row after which it is left alone. */
+  readonly failuresMax: number;
   /** Called when it came or went, or told something new of its models. */
   readonly changed: () => void;
 }
@@ -125,7 +127,13 @@ export class Upstream implements AsyncDisposable {
     if (!place) {
       if (this.#places.size >= modelsMax) this.#forgetIdle();
       const loadedAt = this.listed(model)?.state === "loaded" ? this.#listedAt : Number.NEGATIVE_INFINITY;
-      place = { upstream: this, model, breaker: new Breaker(this.#options.clock), active: 0, loadedAt };
+      place = {
+        upstream: this,
+        model,
+        breaker: new Breaker(this.#options.failuresMax, this.#options.clock),
+        active: 0,
+        loadedAt,
+      };
       this.#places.set(model, place);
     }
     return place;

@@ -65,6 +65,9 @@ interface Asked extends Waiter, Question {
 const lateMs = 250;
 /** How long the model that is loaded is preferred over those who wait for another. */
 const switchPatienceMs = 30_000;
+/** Failures in a row after which a model is left alone: soon where another can do its work; else later, since nobody gains. */
+const failuresMaxOfMany = 5;
+const failuresMaxAlone = 20;
 
 /**
  * Every LM Studio there is, as one. A question waits for its turn, goes to the LM Studio that has its model and
@@ -85,8 +88,10 @@ export class Upstreams implements AsyncDisposable {
     this.#clock = clock;
     this.#queue = new Queue(waitingMax === undefined ? {} : { waitingMax });
     const changed = () => this.#admit();
-    this.#upstreams = [...new Set(options.roots)].map(
-      (url) => new Upstream(url, { key, silenceMs, concurrency, clock, changed }),
+    const urls = [...new Set(options.roots)];
+    const failuresMax = urls.length > 1 ? failuresMaxOfMany : failuresMaxAlone;
+    this.#upstreams = urls.map(
+      (url) => new Upstream(url, { key, silenceMs, concurrency, clock, failuresMax, changed }),
     );
   }
 
