@@ -243,6 +243,8 @@ testShared("a server that missed a removal keeps nothing that may have been remo
   await far.until("away");
   assert.equal((await near.remove({ model: "m" })).pending, false);
   assert.equal(await far.textOf("chat/m/missed"), "yes");
+  // One of its own that it makes up for must not hide that it missed another's.
+  assert.equal((await far.remove({ model: "other" })).pending, true);
   await cable.mend();
   await far.until("ready");
   assert.equal(await far.textOf("chat/m/missed"), undefined);

@@ -161,8 +161,10 @@ export class RedisTier implements AsyncDisposable {
 
   #heard(message: string): void {
     const { removals, selection } = readMessage(message);
-    this.#removalsSeen = removals ?? this.#removalsSeen;
-    this.#options.onRemoved(selection);
+    const seen = this.#removalsSeen;
+    const missedSome = removals !== undefined && seen !== undefined && removals > seen + 1;
+    this.#removalsSeen = removals ?? seen;
+    this.#options.onRemoved(missedSome ? {} : selection);
   }
 
   #owe(selection: Selection): void {
