@@ -61,9 +61,9 @@ export class RedisConnection implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const client = this.#client;
     this.#client = undefined;
-    // What was just written shall arrive, unless Redis does not answer.
-    if (client) await Promise.race([client.close().catch(() => {}), delay(farewellMs)]);
     this.#closed.abort();
+    // What was just written shall arrive, unless Redis does not answer.
+    if (client) await Promise.race([client.close().catch(() => {}), farewell()]);
     this.drop(this.#closed.signal.reason);
     await this.#ended;
   }
@@ -102,6 +102,11 @@ export class RedisConnection implements AsyncDisposable {
     if (this.#fault === undefined) this.#options.log.warn({ err: error }, "redis is away");
     this.#fault = wordsOf(error);
   }
+}
+
+/** Holds up no process that has nothing else to do. */
+function farewell(): Promise<void> {
+  return delay(farewellMs, undefined, { ref: false });
 }
 
 function clientOf(url: string) {
