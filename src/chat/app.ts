@@ -68,7 +68,7 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   const folder = join(config.PUGMARK_HOME, "journal", "chat");
   const interactions = openInteractionLog({ pool, folder, log: app.log });
   app.addHook("onClose", () => interactions[Symbol.asyncDispose]());
-  const limits = createLimits(app, { config, pool });
+  const limits = createLimits(app, { config, pool, interactions });
   const complete = createComplete({
     upstreams,
     cache,
@@ -88,10 +88,17 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
 }
 
 /** Where nobody has a limit of tokens, nothing looks after them. */
-function createLimits(app: App, { config, pool }: ChatParts): Limits {
+function createLimits(
+  app: App,
+  { config, pool, interactions }: ChatParts & { readonly interactions: InteractionLog },
+): Limits {
   const { CHAT_TOKENS_PER_DAY: perDay } = config;
   if (!perDay) return new Limits();
-  const usedSince = (caller: string, since: Date) => tokensUsedSince(pool, caller, since);
+  const usedSince = async (caller: string, since: Date) => {
+    // What an earlier process left in the journal counts as well.
+    await interactions.settled();
+    return tokensUsedSince(pool, caller, since);
+  };
   const warn = (err: unknown) => app.log.warn({ err }, "tokens of the day not read");
   const limits = new Limits(new TokenBudgets({ limits: perDay, usedSince, warn }));
   app.addHook("preHandler", async (request, reply) => {
