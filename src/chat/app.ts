@@ -19,6 +19,7 @@ import { chatRoute } from "./routes/chat.ts";
 import { interactionRoutes } from "./routes/interactions.ts";
 import { openAiRoutes } from "./routes/openai.ts";
 import { queueRoute } from "./routes/queue.ts";
+import { sessionRoutes } from "./routes/sessions.ts";
 import { testRoute } from "./routes/test.ts";
 import { TokenBudgets } from "./token-budgets.ts";
 
@@ -33,6 +34,7 @@ export interface RouteParts extends ChatParts {
   readonly cache: AnswerCache;
   readonly complete: Complete;
   readonly interactions: InteractionLog;
+  readonly limits: Limits;
   readonly statusOf: Readonly<Record<string, number>>;
 }
 
@@ -77,8 +79,9 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     limits,
     contextOf: (model) => upstreams.contextOf(model),
   });
-  const parts: RouteParts = { config, pool, upstreams, cache, complete, interactions, statusOf };
+  const parts: RouteParts = { config, pool, upstreams, cache, complete, interactions, limits, statusOf };
   chatRoute(app, parts);
+  sessionRoutes(app, parts);
   testRoute(app, parts);
   queueRoute(app, parts);
   cacheRoutes(app, parts);

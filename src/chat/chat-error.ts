@@ -24,6 +24,7 @@ export type ChatErrorCode =
   | "cache-miss"
   | "client-gone"
   | "interaction-unknown"
+  | "session-unknown"
   | "cursor-invalid";
 
 export class ChatError extends AppError<ChatErrorCode> {}
@@ -53,5 +54,6 @@ export const chatStatusOf = {
   // Nobody is left to read it; it is what the log has as the outcome of such a call.
   "client-gone": 499,
   "interaction-unknown": 404,
+  "session-unknown": 404,
   "cursor-invalid": 400,
 } satisfies Record<ChatErrorCode, number>;

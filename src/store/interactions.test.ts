@@ -7,8 +7,8 @@ import { v7 as uuidv7 } from "uuid";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import { newInteraction as interaction, silent } from "./interaction.fixture.ts";
 import { type InteractionLog, openInteractionLog } from "./interaction-log.ts";
-import type { InteractionContent, NewInteraction } from "./interaction-record.ts";
-import { findInteraction, listInteractions, turnsOfSession } from "./interactions.ts";
+import type { NewInteraction } from "./interaction-record.ts";
+import { findInteraction, listInteractions } from "./interactions.ts";
 import { openPool, type Pool } from "./pool.ts";
 
 let database: TestDatabase;
@@ -141,36 +141,4 @@ test("a filter finds by session, run, outcome and time", async () => {
     );
   }
   assert.deepEqual(await listInteractions(pool, { runId, to: new Date(5_000), limit: 10 }), []);
-});
-
-test("a session's turns are the caller's own, answered, newest within the bounds, and in order", async () => {
-  const turn = (
-    n: number,
-    change: Partial<NewInteraction> = {},
-    content: Partial<InteractionContent> = {},
-  ) => {
-    const messages = [
-      { role: "system", content: "Be brief." },
-      { role: "user", content: `q${n}` },
-    ];
-    return record(
-      interaction(
-        { sessionId: "talk", createdAt: new Date(n * 1_000), ...change },
-        { promptJson: JSON.stringify(messages), text: `a${n}`, ...content },
-      ),
-    );
-  };
-  for (const n of [1, 2, 3]) await turn(n);
-  await turn(4, { outcome: "client-gone" }, { text: "a" });
-  await turn(5, { caller: "somebody" });
-  await turn(6, { route: "/v1/chat/completions" });
-  await turn(7, {}, { promptJson: '"raw"' });
-  const session = { id: "talk", caller: "local" };
-  assert.deepEqual(await turnsOfSession(pool, { ...session, limit: 2, charsMax: 100 }), [
-    { question: "q2", answer: "a2" },
-    { question: "q3", answer: "a3" },
-  ]);
-  assert.deepEqual(await turnsOfSession(pool, { ...session, limit: 9, charsMax: 7 }), [
-    { question: "q3", answer: "a3" },
-  ]);
 });

@@ -50,12 +50,6 @@ export interface InteractionFilter {
   readonly limit: number;
 }
 
-/** A question of a session and its answer. */
-export interface Turn {
-  readonly question: string;
-  readonly answer: string;
-}
-
 /** Past calls, newest first. */
 export async function listInteractions(pool: Pool, filter: InteractionFilter): Promise<InteractionSummary[]> {
   const { rows } = await query<InteractionSummary>(
@@ -93,35 +87,4 @@ export async function listInteractions(pool: Pool, filter: InteractionFilter): P
 export async function findInteraction(pool: Pool, id: string): Promise<Interaction | undefined> {
   const { rows } = await query<Interaction>(pool, "select * from interactions where id = $1", [id]);
   return rows[0];
-}
-
-/**
- * The newest turns of a caller's session by `/chat` that were answered, oldest first: at most `limit`, and no
- * more than fit into `charsMax` characters.
- */
-export async function turnsOfSession(
-  pool: Pool,
-  session: {
-    readonly id: string;
-    readonly caller: string;
-    readonly limit: number;
-    readonly charsMax: number;
-  },
-): Promise<Turn[]> {
-  const { rows } = await query<Turn>(
-    pool,
-    `select prompt -> -1 ->> 'content' as question, response as answer
-     from interactions
-     where session_id = $1 and caller = $2 and route = '/chat' and outcome = 'ok'
-       and jsonb_typeof(prompt) = 'array' and response <> ''
-     order by created_at desc, id desc
-     limit $3`,
-    [session.id, session.caller, session.limit],
-  );
-  let chars = 0;
-  const fitting = rows.findIndex(({ question, answer }) => {
-    chars += question.length + answer.length;
-    return chars > session.charsMax;
-  });
-  return rows.slice(0, fitting < 0 ? rows.length : fitting).reverse();
 }

@@ -3,10 +3,10 @@ import { type Static, Type } from "typebox";
 import type { App } from "../../http/app.ts";
 import { problems } from "../../http/problem.ts";
 import { uuidv7 } from "../../http/uuid.ts";
-import { turnsOfSession } from "../../store/interactions.ts";
 import type { RouteParts } from "../app.ts";
 import type { Answer, Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
+import { type Continued, continueSession, messagesOf } from "../session.ts";
 import { tokensWithin } from "../token-limit.ts";
 import { setProvenance, streamAnswer, type Wording } from "./answer-stream.ts";
 import {
@@ -19,9 +19,7 @@ import {
   Usage,
 } from "./schemas.ts";
 
-/** Turns of a session that are sent along, and the characters they may take: a third of a 7B's usual context. */
-const turnsMax = 20;
-const turnsCharsMax = 12_000;
+const stopText = Type.String({ minLength: 1, maxLength: 256 });
 
 const ChatRequest = Type.Object(
   {
@@ -31,10 +29,36 @@ const ChatRequest = Type.Object(
       Type.Integer({ minimum: 1, description: "At most CHAT_MAX_TOKENS, which is also the default" }),
     ),
     temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 2 })),
+    top_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    seed: Type.Optional(Type.Integer({ description: "Not every runtime of LM Studio heeds it" })),
+    stop: Type.Optional(
+      Type.Union([stopText, Type.Array(stopText, { minItems: 1, maxItems: 4 })], {
+        description: "Ends the answer before one of these texts",
+      }),
+    ),
+    response_format: Type.Optional(
+      Type.Object(
+        {
+          type: Type.Literal("json_schema"),
+          json_schema: Type.Object({
+            name: Type.Optional(Type.String({ maxLength: 64 })),
+            schema: Type.Record(Type.String(), Type.Unsafe<unknown>({})),
+            strict: Type.Optional(Type.Boolean()),
+          }),
+        },
+        { additionalProperties: false, description: "Has the response be JSON of this schema" },
+      ),
+    ),
     session_id: Type.Optional(
       Type.String({
         pattern: sessionPattern,
-        description: `Any name; the newest ${turnsMax} turns of the session are sent along`,
+        description: "Any name; as much of the conversation of that name goes along as the context holds",
+      }),
+    ),
+    session_overflow: Type.Optional(
+      Type.Enum(["drop", "summarise"], {
+        description:
+          "What becomes of the oldest turns that do not fit: left out (default), or summed up by the model",
       }),
     ),
     stream: Type.Optional(Type.Boolean({ description: "Answer as server-sent events" })),
@@ -60,6 +84,13 @@ const ChatAnswer = Type.Object({
   processing_time_ms: Type.Number(),
   interaction_id: Type.String({ format: "uuid" }),
   session_id: Type.Optional(Type.String()),
+  session: Type.Optional(
+    Type.Object({
+      turns: Type.Integer({ description: "Earlier turns that were sent along word for word" }),
+      summarised: Type.Integer({ description: "Turns before those that a summary stood for" }),
+      dropped: Type.Integer({ description: "Turns before those that were left out" }),
+    }),
+  ),
 });
 
 const description = [
@@ -98,9 +129,9 @@ export function chatRoute(app: App, parts: RouteParts): void {
     },
     async (request, reply) => {
       const { body } = request;
-      const call = await callOf(body, request.headers, request, reply, parts);
+      const { call, session } = await callOf(body, request.headers, request, reply, parts);
       reply.header("x-interaction-id", call.id);
-      const answerOf = (answer: Answer) => chatAnswer(call, answer);
+      const answerOf = (answer: Answer) => chatAnswer(call, session, answer);
       if (body.stream) {
         const wording: Wording = {
           delta: ({ text, reasoning }) =>
@@ -132,23 +163,14 @@ async function callOf(
   headers: Headers,
   request: FastifyRequest,
   reply: FastifyReply,
-  { config, pool, interactions }: RouteParts,
-): Promise<Call> {
-  const sessionId = body.session_id ?? headers["x-session-id"];
-  const session = { id: sessionId ?? "", caller: request.caller, limit: turnsMax, charsMax: turnsCharsMax };
-  const turns =
-    sessionId === undefined || body.raw
-      ? []
-      : await interactions.settled().then(() => turnsOfSession(pool, session));
-  const messages = [
-    ...(body.system === undefined ? [] : [{ role: "system", content: body.system }]),
-    ...turns.flatMap(({ question, answer }) => [
-      { role: "user", content: question },
-      { role: "assistant", content: answer },
-    ]),
-    { role: "user", content: body.prompt },
-  ];
-  return {
+  parts: RouteParts,
+): Promise<{ call: Call; session?: Continued["session"] }> {
+  const { config } = parts;
+  const model = body.model ?? config.DEEPSEEK_MODEL;
+  const maxTokens = tokensWithin(body.max_tokens, config.CHAT_MAX_TOKENS);
+  const { system, prompt, session_overflow: overflow = "drop" } = body;
+  const sessionId = body.raw ? undefined : (body.session_id ?? headers["x-session-id"]);
+  const call = {
     id: uuidv7(),
     route: "/chat",
     endpoint: body.raw ? "text" : "chat",
@@ -157,16 +179,31 @@ async function callOf(
     requestId: request.id,
     sessionId,
     runId: headers["x-run-id"],
-    body: {
-      model: body.model ?? config.DEEPSEEK_MODEL,
-      ...(body.raw ? { prompt: promptOf(body) } : { messages }),
-      max_tokens: tokensWithin(body.max_tokens, config.CHAT_MAX_TOKENS),
-      ...(body.temperature === undefined ? {} : { temperature: body.temperature }),
-    },
     separates: true,
     caching: cachingOf(headers["cache-control"]),
     stop: stopWhenGone(reply),
     log: request.log,
+  } as const;
+  const continued =
+    sessionId === undefined
+      ? undefined
+      : await continueSession(parts, { ...call, sessionId, model, system, prompt, maxTokens, overflow });
+  const asked = body.raw
+    ? { prompt: promptOf(body) }
+    : { messages: continued?.messages ?? messagesOf(system ?? "", [], prompt) };
+  const { temperature, top_p, seed, stop, response_format } = body;
+  const given = Object.entries({ temperature, top_p, seed, stop, response_format });
+  return {
+    call: {
+      ...call,
+      body: {
+        model,
+        ...asked,
+        max_tokens: maxTokens,
+        ...Object.fromEntries(given.filter(([, value]) => value !== undefined)),
+      },
+    },
+    ...(continued ? { session: continued.session } : {}),
   };
 }
 
@@ -175,7 +212,11 @@ function promptOf({ system, prompt }: ChatRequest): string {
   return system === undefined ? prompt : `${system}\n\n${prompt}`;
 }
 
-function chatAnswer(call: Call, { completion, source, timing }: Answer): Static<typeof ChatAnswer> {
+function chatAnswer(
+  call: Call,
+  session: Continued["session"] | undefined,
+  { completion, source, timing }: Answer,
+): Static<typeof ChatAnswer> {
   const { text, reasoning, head, finishReason, usage } = completion;
   return {
     response: text,
@@ -187,6 +228,7 @@ function chatAnswer(call: Call, { completion, source, timing }: Answer): Static<
     processing_time_ms: Math.round(timing.totalMs * 1000) / 1000,
     interaction_id: call.id,
     ...(call.sessionId === undefined ? {} : { session_id: call.sessionId }),
+    ...(session ? { session } : {}),
   };
 }
 

@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
+import {
+  findConversation,
+  keepSummary,
+  listConversations,
+  listTurns,
+  newestTurns,
+  removeConversation,
+  useConversation,
+} from "./conversations.ts";
+import { newInteraction, silent } from "./interaction.fixture.ts";
+import { type InteractionLog, openInteractionLog } from "./interaction-log.ts";
+import type { NewInteraction } from "./interaction-record.ts";
+import { openPool, type Pool } from "./pool.ts";
+
+let database: TestDatabase;
+let pool: Pool;
+let log: InteractionLog;
+const folder = mkdtempSync(join(tmpdir(), "pugmark-conversations-"));
+
+before(async () => {
+  database = await testDatabase();
+  pool = openPool({ url: database.url, name: "test", role: "pugmark_app" });
+  log = openInteractionLog({ pool, folder, log: silent });
+});
+after(async () => {
+  await log[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
+  await pool.end();
+  await database[Symbol.asyncDispose]();
+});
+
+/** Records a turn that was asked at second `n` and answered a second later; gives its place. */
+async function turn(
+  sessionId: string,
+  n: number,
+  { text, ...change }: Partial<NewInteraction> & { readonly text?: string } = {},
+) {
+  const messages = [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: `q${n}` },
+  ];
+  const interaction = newInteraction(
+    { sessionId, createdAt: new Date(n * 1_000), processingTimeMs: 1_000, ...change },
+    { promptJson: JSON.stringify(messages), text: text ?? `a${n}` },
+  );
+  await log.record(interaction);
+  await log.settled();
+  return {
+    id: interaction.id,
+    answered_at: new Date(interaction.createdAt.getTime() + interaction.processingTimeMs),
+  };
+}
+const key = (id: string) => ({ caller: "local", id });
+const bounds = { after: undefined, turnsMax: 10, charsMax: 1_000 };
+const questions = (turns: readonly { question: string }[]) => turns.map(({ question }) => question);
+
+test("a conversation's turns are the caller's own, answered, newest within the bounds, and in order", async () => {
+  for (const n of [1, 2, 3]) await turn("talk", n);
+  await turn("talk", 4, { outcome: "client-gone", text: "a" });
+  await turn("talk", 5, { caller: "somebody" });
+  await turn("talk", 6, { route: "/v1/chat/completions" });
+  await turn("talk", 7, { text: "" });
+  const all = await newestTurns(pool, key("talk"), bounds);
+  assert.deepEqual(
+    all.turns.map(({ question, answer }) => [question, answer]),
+    [
+      ["q1", "a1"],
+      ["q2", "a2"],
+      ["q3", "a3"],
+    ],
+  );
+  assert.equal(all.total, 3);
+  const few = await newestTurns(pool, key("talk"), { ...bounds, turnsMax: 2 });
+  assert.deepEqual([questions(few.turns), few.total], [["q2", "q3"], 3]);
+  const short = await newestTurns(pool, key("talk"), { ...bounds, charsMax: 7 });
+  assert.deepEqual([questions(short.turns), short.total], [["q3"], 3]);
+  const none = await newestTurns(pool, key("nobody's"), bounds);
+  assert.deepEqual(none, { turns: [], total: 0 });
+});
+
+test("turns stand in the order in which they were answered, and places lead through them", async () => {
+  const late = await turn("order", 1, { processingTimeMs: 9_000 });
+  const places = [await turn("order", 2), await turn("order", 3), late];
+  assert.deepEqual(questions((await newestTurns(pool, key("order"), bounds)).turns), ["q2", "q3", "q1"]);
+  const after = await newestTurns(pool, key("order"), { ...bounds, after: places[0] });
+  assert.deepEqual([questions(after.turns), after.total], [["q3", "q1"], 3]);
+  const seen: string[] = [];
+  let place: (typeof places)[number] | undefined;
+  for (let page = 0; page < 3; page += 1) {
+    const rows = await listTurns(pool, key("order"), { after: place, limit: 1 });
+    seen.push(...questions(rows));
+    place = rows[0];
+  }
+  assert.deepEqual(seen, ["q2", "q3", "q1"]);
+});
+
+test("a conversation is begun once and keeps its title; its summary only ever reaches further", async () => {
+  const use = (title: string, second: number) =>
+    useConversation(pool, { ...key("begun"), title, at: new Date(second * 1_000) });
+  assert.equal(await use("First words", 1), undefined);
+  assert.equal(await use("Later words", 5), undefined);
+  await use("An earlier request that was slow", 3);
+  const [one, two] = [await turn("begun", 1), await turn("begun", 2)];
+  await keepSummary(pool, key("begun"), { text: "Of two.", until: two, turns: 2 });
+  await keepSummary(pool, key("begun"), { text: "Of one.", until: one, turns: 1 });
+  assert.deepEqual(await use("Later words", 6), { text: "Of two.", until: two, turns: 2 });
+  assert.deepEqual(await findConversation(pool, key("begun")), {
+    id: "begun",
+    title: "First words",
+    created_at: new Date(1_000),
+    last_used_at: new Date(6_000),
+    turns: 2,
+    summary: "Of two.",
+  });
+});
+
+test("conversations are listed page by page, the last used first, each caller's own", async () => {
+  const caller = "lister";
+  for (const [id, second] of [
+    ["a", 1],
+    ["c", 2],
+    ["b", 2],
+  ] as const) {
+    await useConversation(pool, { caller, id, title: id, at: new Date(second * 1_000) });
+  }
+  await useConversation(pool, { caller: "other", id: "d", title: "d", at: new Date() });
+  const seen: string[] = [];
+  let after: { id: string; last_used_at: Date } | undefined;
+  for (let page = 0; page < 4; page += 1) {
+    const rows = await listConversations(pool, caller, { after, limit: 1 });
+    seen.push(...rows.map(({ id }) => id));
+    after = rows[0] ?? after;
+  }
+  assert.deepEqual(seen, ["c", "b", "a"]);
+});
+
+test("a deleted conversation is gone with every interaction of it, and nobody else's", async () => {
+  await useConversation(pool, { ...key("gone"), title: "t", at: new Date() });
+  await turn("gone", 1);
+  await turn("gone", 2, { route: "/chat/summary" });
+  await turn("gone", 3, { outcome: "client-gone" });
+  await turn("gone", 4, { caller: "somebody" });
+  assert.equal(await removeConversation(pool, key("gone")), 3);
+  assert.equal(await removeConversation(pool, key("gone")), undefined);
+  assert.equal(await findConversation(pool, key("gone")), undefined);
+  const { rows } = await pool.query("select caller from interactions where session_id = 'gone'");
+  assert.deepEqual(rows, [{ caller: "somebody" }]);
+});
