@@ -1,9 +1,10 @@
-import { stripVTControlCharacters, styleText } from "node:util";
+import { styleText } from "node:util";
 import { type Static, Type } from "typebox";
 import { Check } from "typebox/value";
 import { Agent as Connections, fetch } from "undici";
 import { originOf } from "../config/address.ts";
 import type { Config } from "../config/config.ts";
+import { oneLine, plain } from "./plain-text.ts";
 import { internalKey } from "./station.ts";
 
 export interface AskOptions {
@@ -116,15 +117,6 @@ const lineMax = 160;
 
 function shortened(text: string): string {
   return text.length <= lineMax ? text : `${text.slice(0, lineMax - 1)}…`;
-}
-
-/** Names come from devices and words from a model: neither may steer the terminal. */
-function plain(text: string): string {
-  return stripVTControlCharacters(text).replace(/(?![\n\t])\p{Cc}/gu, "");
-}
-
-function oneLine(text: string): string {
-  return plain(text).replace(/\s+/g, " ").trim();
 }
 
 function codeOf(error: unknown): unknown {

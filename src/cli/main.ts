@@ -4,6 +4,7 @@ import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 
 import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot } from "../config/config.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { Replicas } from "./apply.ts";
+import type { ChatOptions } from "./chat.ts";
 import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
 import type { ExportTarget } from "./export.ts";
 import { exitCodes, fail } from "./failure.ts";
@@ -19,7 +20,17 @@ let file: string | undefined;
 const fileMeaning = "a services file (TypeScript, JSON, YAML, Procfile) instead of the tracking station";
 
 /** What only the tracking station has. */
-const ofTheStation = new Set(["doctor", "config", "import", "ask", "cache", "init", "completion"]);
+const ofTheStation = new Set([
+  "doctor",
+  "config",
+  "import",
+  "ask",
+  "cache",
+  "chat",
+  "sessions",
+  "init",
+  "completion",
+]);
 
 /** The whole command line. Commands load what they need when they run, so that each starts quickly. */
 function program(): Command {
@@ -347,6 +358,61 @@ function program(): Command {
     });
 
   pugmark
+    .command("chat")
+    .description("talk to the model; with a question, one answer; Ctrl+C stops an answer")
+    .argument("[question...]", "the question; without one a conversation, or what is piped in")
+    .option("-s, --session <name>", "go on with this conversation, or begin it", sessionName)
+    .option("-m, --model <name>", "another model than DEEPSEEK_MODEL")
+    .option("--system <text>", "instructions for the model")
+    .option("--json", "the whole answer as JSON")
+    .option("--no-stream", "print the answer once it is whole")
+    .option("--no-reasoning", "hide the model's thinking")
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark chat",
+        'pugmark chat "What is a pugmark?"',
+        'pugmark chat --session trip "Where were we?"',
+        "pugmark chat --json < question.txt | jq -r .response",
+      ),
+    )
+    .action(async (words: string[], options: ChatOptions) => {
+      const { chatCommand } = await import("./chat.ts");
+      process.exitCode = await chatCommand(settings().config, words.join(" ") || undefined, options);
+    });
+
+  const sessions = pugmark
+    .command("sessions")
+    .description("the conversations with the model: list, show, delete")
+    .option("-n, --limit <count>", "how many to list, the last used first (default: 20)", sessionCount)
+    .option("--json", "the same as JSON")
+    .addHelpText(
+      "after",
+      examples("pugmark sessions", "pugmark sessions show trip", "pugmark sessions delete trip"),
+    )
+    .action(async ({ limit = 20, json }: { limit?: number; json?: boolean }) => {
+      const { listSessions } = await import("./sessions.ts");
+      process.exitCode = await listSessions(settings().config, limit, json === true);
+    });
+  sessions
+    .command("show")
+    .description("the turns of a conversation")
+    .argument("<id>", "its name", sessionName)
+    .option("--json", "the same as JSON")
+    .action(async (id: string, { json }: { json?: boolean }) => {
+      const { showSession } = await import("./sessions.ts");
+      process.exitCode = await showSession(settings().config, id, json === true);
+    });
+  sessions
+    .command("delete")
+    .description("remove conversations with everything that was said in them")
+    .argument("<id...>", "their names")
+    .action(async (ids: string[]) => {
+      const { deleteSessions } = await import("./sessions.ts");
+      process.exitCode = await deleteSessions(settings().config, ids);
+    });
+
+  pugmark
     .command("export")
     .description("the services as files of another supervisor; what it cannot do is listed")
     .addArgument(
@@ -429,6 +495,18 @@ function count(text: string): number {
 function wordOf(text: string): string {
   if (text === "") throw new InvalidArgumentError("It must not be empty.");
   return text;
+}
+
+function sessionName(text: string): string {
+  if (!/^[\w.:-]{1,128}$/.test(text))
+    throw new InvalidArgumentError("A name has letters, digits and . : _ - only, 128 at most.");
+  return text;
+}
+
+function sessionCount(text: string): number {
+  const number = /^\d{1,3}$/.test(text) ? Number(text) : 0;
+  if (number < 1 || number > 200) throw new InvalidArgumentError("A number from 1 to 200 is needed.");
+  return number;
 }
 
 function time(text: string): number {
