@@ -42,7 +42,8 @@ for (const [fault, [status, code]] of Object.entries(early)) {
   for (const path of ["/v1/embeddings", "/v1/responses"]) {
     test(`${path} answers ${fault} with ${status} ${code}, and the log has it`, async () => {
       lm.script(() => faults[fault as FaultName]);
-      const response = await chat.post(path, { model, input: `${fault} ${path}` });
+      // Each has a model of its own, or the breaker would count the faults together.
+      const response = await chat.post(path, { model: fault, input: `${fault} ${path}` });
       const { error } = (await response.json()) as { error: { code: string } };
       assert.deepEqual([response.status, error.code], [status, code.replaceAll("-", "_")]);
       const row = await rowOf(response);
@@ -61,7 +62,11 @@ const late = {
 for (const [fault, code] of Object.entries(late)) {
   test(`a response that ends in ${fault} says ${code}, and never that it is complete`, async () => {
     lm.script(() => faults[fault as FaultName]);
-    const response = await chat.post("/v1/responses", { model, input: `stream ${fault}`, stream: true });
+    const response = await chat.post("/v1/responses", {
+      model: fault,
+      input: `stream ${fault}`,
+      stream: true,
+    });
     assert.equal(response.status, 200);
     const events = await eventsOf(response);
     const said = events.flatMap(({ event, data }) =>
