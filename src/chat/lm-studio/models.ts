@@ -1,6 +1,6 @@
 import type { Dispatcher } from "undici";
 import { ChatError } from "../chat-error.ts";
-import { classify, connectionError } from "./errors.ts";
+import { classify, connectionError, isStaleConnection } from "./errors.ts";
 import { parsed } from "./exchange.ts";
 
 /** A model as LM Studio lists it, with what its native APIs add where they answer. */
@@ -80,7 +80,11 @@ async function native(options: ListOptions, path: string, name: string): Promise
 async function get({ dispatcher, url, path, headers, silenceMs }: ListOptions, of: string) {
   const signal = AbortSignal.timeout(silenceMs);
   try {
-    const response = await dispatcher.request({ path: path + of, method: "GET", headers, signal });
+    const send = () => dispatcher.request({ path: path + of, method: "GET", headers, signal });
+    const response = await send().catch((error) => {
+      if (signal.aborted || !isStaleConnection(error)) throw error;
+      return send();
+    });
     const parts: Buffer[] = [];
     let bytes = 0;
     for await (const part of response.body as AsyncIterable<Buffer>) {

@@ -200,7 +200,9 @@ export class Upstream implements AsyncDisposable {
     const { clock, silenceMs } = this.#options;
     // Many calls may look at once; none of them needs to know it better than this.
     const isFresh = this.#models && this.isHealthy && clock() - this.#listedAt < silenceMs / 4;
-    if (!isFresh || this.#listing) await this.list();
+    // One that was asked for earlier may fail earlier than this look has to.
+    if (this.#listing) await this.#listing.catch(() => this.list());
+    else if (!isFresh) await this.list();
     const state = this.listed(model)?.state;
     return { loading: state === "not-loaded" || state === "loading" };
   }

@@ -501,3 +501,20 @@ test("a response ends with its last event, even where the stream stays open, and
   isWhole = false;
   await assert.rejects(eventsFrom(upstreams, "responses"), { code: "upstream-cut" });
 });
+
+test("a list of models is asked for once more where LM Studio had closed the idle connection", async () => {
+  const used = new WeakSet<object>();
+  await using server = await serve(({ socket }, response) => {
+    // As an idle connection that is closed just when it is used again.
+    if (used.has(socket)) return void socket.destroy();
+    used.add(socket);
+    response.end(JSON.stringify({ data: [{ id: "a" }] }));
+  });
+  await using upstreams = open([server.url]);
+  for (let i = 0; i < 3; i += 1)
+    assert.deepEqual(
+      (await upstreams.models()).map(({ id }) => id),
+      ["a"],
+    );
+  assert.equal(upstreams.status().upstreams[0]?.healthy, true);
+});
