@@ -38,6 +38,7 @@ export interface Call {
   /** Who goes first where the model is busy. */
   readonly priority: Priority;
   readonly caller: string;
+  readonly shownKey?: string | undefined;
   readonly requestId: string;
   readonly sessionId?: string | undefined;
   readonly runId?: string | undefined;

@@ -24,6 +24,8 @@ test("whatever the model sees makes another question", () => {
     keyOf({}),
     keyOf({ endpoint: "text", body: { ...question.body, prompt: "Hi" } }),
     keyOf({ caller: "phone" }),
+    keyOf({ shownKey: "k1" }),
+    keyOf({ shownKey: "k2" }),
     keyOf({ separates: false }),
     withBody({ model: "other" }),
     withBody({ temperature: 0.1 }),

@@ -19,6 +19,8 @@ export interface Question {
   readonly endpoint: Endpoint;
   /** Two callers never share an answer: who asked what is nobody else's business. */
   readonly caller: string;
+  /** Mark of a key that the caller showed without need: those who show others are others. */
+  readonly shownKey?: string | undefined;
   /** Whether thinking is told apart in the answer. */
   readonly separates: boolean;
   readonly body: Readonly<Record<string, unknown>> & { readonly model: string };
@@ -36,7 +38,7 @@ export interface RequestKey {
  * canonical text of the prompt, which the log can store as it is.
  * Throws `ChatError` `request-too-deep` on values nested more than 64 deep.
  */
-export function requestKey({ endpoint, caller, separates, body }: Question): RequestKey {
+export function requestKey({ endpoint, caller, shownKey, separates, body }: Question): RequestKey {
   const asked = askedIn[endpoint];
   const prompt = canonical(body[asked], 0);
   let rest = "";
@@ -45,7 +47,11 @@ export function requestKey({ endpoint, caller, separates, body }: Question): Req
     checkDepth(body[name], 0);
     rest += `${JSON.stringify(name)}:${ordered.has(name) ? JSON.stringify(body[name]) : canonical(body[name], 0)},`;
   }
-  const digest = hash("sha256", JSON.stringify([endpoint, caller, separates]) + rest + prompt, "base64url");
+  const digest = hash(
+    "sha256",
+    JSON.stringify([endpoint, caller, shownKey, separates]) + rest + prompt,
+    "base64url",
+  );
   return { key: `${endpoint}/${body.model}/${digest}`, prompt };
 }
 

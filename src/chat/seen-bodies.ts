@@ -7,6 +7,7 @@ export interface SeenBody {
   readonly parsed: object;
   readonly endpoint: Endpoint;
   readonly caller: string;
+  readonly shownKey: string | undefined;
   readonly body: Call["body"];
   readonly key: RequestKey;
 }

@@ -13,7 +13,7 @@ import fastify, {
 } from "fastify";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/formats.ts";
-import { checkKey, checkOrigin, hostGuard, keyOf, keyRing, type Reachability } from "./guards.ts";
+import { checkKey, checkOrigin, hostGuard, keyOf, keyRing, markOf, type Reachability } from "./guards.ts";
 import { healthRoutes, type Readiness } from "./health.ts";
 import { logOptions } from "./log.ts";
 import { requestMetrics } from "./metrics.ts";
@@ -34,6 +34,8 @@ declare module "fastify" {
   interface FastifyRequest {
     /** Name of the key that the caller showed, or `local`. */
     caller: string;
+    /** Mark of the key that was shown where none is asked for. */
+    shownKey: string | undefined;
   }
 }
 
@@ -94,6 +96,7 @@ export async function createApp(options: AppOptions) {
   app.removeContentTypeParser("text/plain");
   parseAsJson(app, "application/json");
   app.decorateRequest("caller", "local");
+  app.decorateRequest("shownKey", undefined);
   app.addSchema(Problem);
 
   app.addHook("onRoute", (route) => {
@@ -121,6 +124,10 @@ export async function createApp(options: AppOptions) {
     const isDocs = safe && routeOptions.url?.startsWith(docsPath);
     const scope = isDocs ? "open" : (route.scope ?? (safe ? "read" : "write"));
     if (scope !== "open") request.caller = checkKey(ring && keyFrom(request), scope, ring);
+    if (!ring && (headers.authorization ?? headers["x-api-key"]) !== undefined) {
+      const shown = keyOf(headers);
+      request.shownKey = shown === undefined ? undefined : markOf(shown);
+    }
     const encoding = headers["content-encoding"];
     if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
       throw new EdgeError("media-type-unsupported", "Bodies are taken as they are, not compressed.");

@@ -176,6 +176,7 @@ async function callOf(
     endpoint: body.raw ? "text" : "chat",
     priority: priorityOf(headers),
     caller: request.caller,
+    shownKey: request.shownKey,
     requestId: request.id,
     sessionId,
     runId: headers["x-run-id"],

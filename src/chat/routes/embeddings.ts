@@ -80,6 +80,7 @@ export function embeddingsRoute(app: App, parts: RouteParts): void {
       endpoint: "embeddings",
       priority: priorityOf(headers),
       caller: request.caller,
+      shownKey: request.shownKey,
       requestId: request.id,
       sessionId: headers["x-session-id"],
       runId: headers["x-run-id"],

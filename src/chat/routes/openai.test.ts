@@ -244,6 +244,19 @@ test("errors have OpenAI's form, also for what is not there", async () => {
   assert.deepEqual(await refused(response), [400, "invalid_request_error", "request_too_deep"]);
 });
 
+test("without keys to check, callers who show different ones do not share an answer either", async () => {
+  lm.script(() => ({ text: "Theirs." }));
+  const ask = async (key?: string) => {
+    const headers: Record<string, string> = key ? { authorization: `Bearer ${key}` } : {};
+    const body = { messages: [{ role: "user", content: "Whose?" }] };
+    return (await chat.post(path, body, { headers })).headers.get("x-cache");
+  };
+  assert.deepEqual(
+    [await ask("a"), await ask("b"), await ask("a"), await ask("b"), await ask()],
+    ["MISS", "MISS", "HIT", "HIT", "MISS"],
+  );
+});
+
 test("two callers never share an answer", async () => {
   const keys = "one:0123456789abcdef:write,two:fedcba9876543210:write";
   await using guarded = await startChat(lm, database.url, { PUGMARK_API_KEYS: keys });

@@ -184,14 +184,16 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     request: FastifyRequest,
     reply: FastifyReply,
   ) {
-    const { bodyName, caller, seenBody } = request;
-    const seen = seenBody?.caller === caller && seenBody.endpoint === endpoint ? seenBody : undefined;
+    const { bodyName, caller, shownKey, seenBody } = request;
+    const isOwn = seenBody?.caller === caller && seenBody.shownKey === shownKey;
+    const seen = isOwn && seenBody.endpoint === endpoint ? seenBody : undefined;
     const call: Call = {
       id: uuidv7(),
       route: endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions",
       endpoint,
       priority: priorityOf(headers),
       caller,
+      shownKey,
       requestId: request.id,
       sessionId: headers["x-session-id"],
       runId: headers["x-run-id"],
@@ -232,7 +234,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
       return reply.send(completionJson(endpoint, shapedCompletion(form, completion)));
     }
     if (!seen && bodyName !== undefined) {
-      seenBodies.keep(bodyName, { parsed: body, endpoint, caller, body: call.body, key });
+      seenBodies.keep(bodyName, { parsed: body, endpoint, caller, shownKey, body: call.body, key });
     }
     return reply.send(keptJson(endpoint, completion));
   }

@@ -80,6 +80,7 @@ export function responsesRoute(app: App, parts: RouteParts): void {
         endpoint: "responses",
         priority: priorityOf(headers),
         caller: request.caller,
+        shownKey: request.shownKey,
         requestId: request.id,
         sessionId: headers["x-session-id"],
         runId: headers["x-run-id"],
