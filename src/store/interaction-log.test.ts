@@ -308,3 +308,22 @@ test("a journal of many segments is read through, and none of them is left", asy
   }
   assert.deepEqual(readdirSync(folder), []);
 });
+
+test("what is deleted does not come back with the journal of a process that is killed", async () => {
+  await using log = open();
+  const [id = ""] = await record(log, newInteraction());
+  await log.leaveJournal();
+  await query(pool, "delete from interactions where id = $1", [id]);
+  // All that a process that is killed now would leave.
+  const left = files(".journal").map((name) => readFileSync(join(folder, name), "utf8"));
+  assert.ok(left.every((text) => !text.includes(id)));
+  const [next = ""] = await record(log, newInteraction());
+  await log.settled();
+  assert.deepEqual(await stored([id, next]), [next]);
+});
+
+test("nothing can be deleted while the journal holds what the database does not have", async () => {
+  await using log = open({ pool: nothing });
+  await record(log, newInteraction());
+  await assert.rejects(log.leaveJournal(), { code: "database-away" });
+});

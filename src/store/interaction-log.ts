@@ -1,3 +1,4 @@
+import { StoreError } from "./errors.ts";
 import { encodeInteraction, type NewInteraction, type Redact } from "./interaction-record.ts";
 import { InteractionShipper } from "./interaction-shipper.ts";
 import { Journal, type JournalLog } from "./journal/journal.ts";
@@ -12,6 +13,11 @@ export interface InteractionLog extends AsyncDisposable {
   readonly record: (interaction: NewInteraction) => Promise<void>;
   /** Resolves once all that was recorded can be read in Postgres, or Postgres is away, or 2 s have passed. */
   readonly settled: () => Promise<void>;
+  /**
+   * Resolves once nothing that was recorded so far is in the journal of this process any more: what is deleted from
+   * Postgres then does not come back. Throws `StoreError` `database-away` where that cannot be.
+   */
+  readonly leaveJournal: () => Promise<void>;
   /** What is not in Postgres yet. */
   readonly status: () => JournalStatus;
 }
@@ -66,7 +72,7 @@ export function openInteractionLog(options: InteractionLogOptions): InteractionL
   }, adoptEveryMs).unref();
   let bytesBefore = 0;
   const tidying = setInterval(() => {
-    if (journal.bytes === bytesBefore && isTaken(journal)) journal.rotate();
+    if (journal.bytes === bytesBefore && isTaken(journal)) void journal.rotate();
     bytesBefore = journal.bytes;
   }, idleMs).unref();
 
@@ -75,6 +81,14 @@ export function openInteractionLog(options: InteractionLogOptions): InteractionL
     settled: async () => {
       await adoption;
       await shipper.settled();
+    },
+    leaveJournal: async () => {
+      await adoption;
+      const segments = [...journal.segments];
+      await journal.rotate();
+      if (!(await shipper.settled(segments)))
+        throw new StoreError("database-away", "The database does not answer; try again in a moment.");
+      await journal.tidied();
     },
     status: () => statusOf(journal, bytesMax, shipper.isAway),
     async [Symbol.asyncDispose]() {

@@ -8,7 +8,7 @@ import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts"
 import { newInteraction as interaction, silent } from "./interaction.fixture.ts";
 import { type InteractionLog, openInteractionLog } from "./interaction-log.ts";
 import type { NewInteraction } from "./interaction-record.ts";
-import { findInteraction, listInteractions } from "./interactions.ts";
+import { exportInteractions, findInteraction, listInteractions } from "./interactions.ts";
 import { openPool, type Pool } from "./pool.ts";
 
 let database: TestDatabase;
@@ -141,4 +141,53 @@ test("a filter finds by session, run, outcome and time", async () => {
     );
   }
   assert.deepEqual(await listInteractions(pool, { runId, to: new Date(5_000), limit: 10 }), []);
+});
+
+test("words are found in questions and answers, and repeats from the cache only where they are asked for", async () => {
+  const asked = (question: string) => JSON.stringify([{ role: "user", content: question }]);
+  const model = "searched";
+  const pond = interaction(
+    {},
+    { model, promptJson: asked("Where did it roost?"), text: "At the north pond." },
+  );
+  const camp = interaction({}, { model, promptJson: asked("Who sleeps at the camp?"), text: "Nobody." });
+  const raw = interaction({}, { model, promptJson: '"Leopards roost"', text: " never" });
+  await record(pond, camp, raw, { ...interaction({ cache: "HIT" }), content: pond.content });
+  const found = async (words: string, cache?: "HIT") =>
+    (await listInteractions(pool, { words, cache, model, limit: 10 })).map(({ id }) => id);
+  assert.deepEqual(await found("pond"), [pond.id]);
+  assert.deepEqual((await found("roost")).sort(), [pond.id, raw.id].sort());
+  assert.deepEqual(await found("roost -pond"), [raw.id]);
+  assert.deepEqual(await found('"north pond"'), [pond.id]);
+  assert.deepEqual(await found('"pond north"'), []);
+  assert.deepEqual((await found("camp or leopards")).sort(), [camp.id, raw.id].sort());
+  assert.deepEqual(await found("' \" ) & | !"), []);
+  assert.equal((await found("pond", "HIT")).length, 1);
+});
+
+test("texts of megabytes are stored whole, and are found by their first words", async () => {
+  const letters = Array.from({ length: 400_000 }, (_, index) => `begin${index.toString(36)}`).join(" ");
+  const one = interaction(
+    {},
+    { promptJson: JSON.stringify([{ role: "user", content: letters }]), text: letters },
+  );
+  await record(one);
+  const [found] = await listInteractions(pool, { words: "begin0", limit: 10 });
+  assert.equal(found?.id, one.id);
+  assert.equal((await findInteraction(pool, one.id))?.response?.length, letters.length);
+});
+
+test("an export has every call that is meant, whole and once, newest first", async () => {
+  const createdAt = new Date();
+  const all = Array.from({ length: 70 }, () => interaction({ createdAt }, { model: "exported" }));
+  await record(...all);
+  const rows = (await Array.fromAsync(exportInteractions(pool, { model: "exported" }))).flat();
+  assert.deepEqual(
+    rows.map(({ id }) => id),
+    all
+      .map(({ id }) => id)
+      .sort()
+      .reverse(),
+  );
+  assert.equal(rows[0]?.response, "Hello");
 });

@@ -1,3 +1,4 @@
+import { type InteractionFilter, whereOf } from "./interaction-filter.ts";
 import { type Pool, query } from "./pool.ts";
 
 /** One call in a list: everything but its long texts. */
@@ -36,22 +37,12 @@ export interface Interaction extends Omit<InteractionSummary, "prompt_preview" |
   readonly tool_calls: readonly unknown[] | null;
 }
 
-export interface InteractionFilter {
-  readonly sessionId?: string | undefined;
-  readonly runId?: string | undefined;
-  readonly model?: string | undefined;
-  readonly outcome?: string | undefined;
-  /** Not before. */
-  readonly from?: Date | undefined;
-  /** Before. */
-  readonly to?: Date | undefined;
-  /** Only those older than this one. */
-  readonly after?: { readonly createdAt: Date; readonly id: string } | undefined;
-  readonly limit: number;
-}
-
-/** Past calls, newest first. */
-export async function listInteractions(pool: Pool, filter: InteractionFilter): Promise<InteractionSummary[]> {
+/** Past calls, newest first, `limit` at most. */
+export async function listInteractions(
+  pool: Pool,
+  { limit, ...filter }: InteractionFilter & { readonly limit: number },
+): Promise<InteractionSummary[]> {
+  const { sql, values } = whereOf(filter);
   const { rows } = await query<InteractionSummary>(
     pool,
     `select id, created_at, route, caller, request_id, session_id, run_id, model,
@@ -59,29 +50,60 @@ export async function listInteractions(pool: Pool, filter: InteractionFilter): P
        left(response, 200) as response_preview,
        finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
        cached, cache, upstream, outcome, error, queued_ms, first_token_ms, processing_time_ms
-     from interactions
-     where ($1::text is null or session_id = $1)
-       and ($2::uuid is null or run_id = $2)
-       and ($3::text is null or model = $3)
-       and ($4::text is null or outcome = $4)
-       and ($5::timestamptz is null or created_at >= $5)
-       and ($6::timestamptz is null or created_at < $6)
-       and ($7::timestamptz is null or (created_at, id) < ($7, $8::uuid))
-     order by created_at desc, id desc
-     limit $9`,
-    [
-      filter.sessionId ?? null,
-      filter.runId ?? null,
-      filter.model ?? null,
-      filter.outcome ?? null,
-      filter.from ?? null,
-      filter.to ?? null,
-      filter.after?.createdAt ?? null,
-      filter.after?.id ?? null,
-      filter.limit,
-    ],
+     from interactions where ${sql}
+     order by created_at desc, id desc limit $${values.length + 1}`,
+    [...values, limit],
   );
   return rows;
+}
+
+/** Whole calls in one page of an export: some may have megabytes. */
+const exportPageRows = 32;
+
+/** Past calls, whole, newest first, a page at a time. */
+export async function* exportInteractions(
+  pool: Pool,
+  filter: InteractionFilter,
+): AsyncGenerator<Interaction[]> {
+  for (let { after } = filter; ; ) {
+    const { sql, values } = whereOf({ ...filter, after });
+    const { rows } = await query<Interaction>(
+      pool,
+      `select * from interactions where ${sql} order by created_at desc, id desc limit ${exportPageRows}`,
+      values,
+    );
+    yield rows;
+    const last = rows.at(-1);
+    if (!last || rows.length < exportPageRows) return;
+    after = { createdAt: last.created_at, id: last.id };
+  }
+}
+
+/** Rows in one deletion: so many are locked and logged at once. */
+const deletedRowsMax = 1_000;
+
+/** Deletes past calls for good, some at a time, until none is left or the signal aborts. Gives how many. */
+export async function deleteInteractions(
+  pool: Pool,
+  filter: InteractionFilter,
+  signal?: AbortSignal,
+): Promise<number> {
+  const { sql, values } = whereOf(filter);
+  for (let deleted = 0; ; ) {
+    const { rowCount } = await query(
+      pool,
+      `delete from interactions where id in (select id from interactions where ${sql} limit ${deletedRowsMax})`,
+      values,
+    );
+    deleted += rowCount ?? 0;
+    if ((rowCount ?? 0) < deletedRowsMax || signal?.aborted) return deleted;
+  }
+}
+
+/** Deletes one call for good. Says whether it was there. */
+export async function deleteInteraction(pool: Pool, id: string): Promise<boolean> {
+  const { rowCount } = await query(pool, "delete from interactions where id = $1", [id]);
+  return rowCount === 1;
 }
 
 export async function findInteraction(pool: Pool, id: string): Promise<Interaction | undefined> {

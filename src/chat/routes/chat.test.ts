@@ -231,6 +231,45 @@ test("past calls are listed newest first, page by page, and shown whole", async 
   }
 });
 
+test("past calls are searched, exported and deleted", async () => {
+  lm.script({ text: "By the old weir." }, { text: "At the ford." });
+  const session = { session_id: "history" };
+  await ask({ prompt: "Where do otters fish?", ...session });
+  const { interaction_id: id } = await ask({ prompt: "And herons?", ...session });
+  type Row = { id: string; response: string; prompt: { content: string }[] };
+  const search = async (query: string) =>
+    ((await (await chat.get(`/interactions?session_id=history&${query}`)).json()) as { data: Row[] }).data;
+  assert.equal((await search("q=otters")).length, 1);
+  assert.equal((await search("q=otters%20fish%20-weir")).length, 0);
+  assert.equal((await search("caller=local&route=/chat&cache=MISS")).length, 2);
+  assert.equal((await search("caller=somebody")).length, 0);
+
+  const exported = await chat.get("/interactions/export?session_id=history");
+  assert.match(exported.headers.get("content-type") ?? "", /^application\/x-ndjson/);
+  const lines = (await exported.text()).trimEnd().split("\n");
+  const rows = lines.map((line) => JSON.parse(line) as Row);
+  assert.deepEqual(
+    rows.map(({ response, prompt }) => [prompt.at(-1)?.content, response]),
+    [
+      ["And herons?", "At the ford."],
+      ["Where do otters fish?", "By the old weir."],
+    ],
+  );
+  assert.equal(await (await chat.get("/interactions/export?session_id=nobody")).text(), "");
+
+  const remove = async (path: string) => {
+    const response = await fetch(chat.url + path, { method: "DELETE" });
+    return [response.status, ((await response.json()) as { deleted?: number }).deleted];
+  };
+  assert.deepEqual(await remove(`/interactions/${id}`), [200, 1]);
+  assert.deepEqual(await remove(`/interactions/${id}`), [404, undefined]);
+  assert.deepEqual(await remove("/interactions"), [400, undefined]);
+  assert.deepEqual(await remove("/interactions?session_id=history&q=herons"), [200, 0]);
+  assert.deepEqual(await remove("/interactions?session_id=history&before=2000-01-01T00:00:00Z"), [200, 0]);
+  assert.deepEqual(await remove("/interactions?session_id=history&q=otters"), [200, 1]);
+  assert.deepEqual(await search(""), []);
+});
+
 test("the test says what is there and what is loaded", async () => {
   const report = (await (await chat.post("/test", {})).json()) as {
     ok: boolean;

@@ -1,7 +1,17 @@
+import { Readable } from "node:stream";
 import { type Static, Type } from "typebox";
 import type { App } from "../../http/app.ts";
 import { EdgeError, problems } from "../../http/problem.ts";
-import { findInteraction, type InteractionSummary, listInteractions } from "../../store/interactions.ts";
+import type { InteractionFilter } from "../../store/interaction-filter.ts";
+import {
+  deleteInteraction,
+  deleteInteractions,
+  exportInteractions,
+  findInteraction,
+  type InteractionSummary,
+  listInteractions,
+  type Interaction as StoredInteraction,
+} from "../../store/interactions.ts";
 import type { RouteParts } from "../app.ts";
 import { ChatError } from "../chat-error.ts";
 import { sessionPattern } from "./schemas.ts";
@@ -51,21 +61,43 @@ const Interaction = Type.Object({
   tool_calls: nullable(Type.Array(Type.Unsafe<unknown>({}))),
 });
 
-const Filter = Type.Object(
+const filters = {
+  session_id: Type.Optional(Type.String({ pattern: sessionPattern })),
+  run_id: Type.Optional(Type.String({ format: "uuid" })),
+  model: Type.Optional(Type.String({ pattern: "^[^\\u0000]{1,256}$" })),
+  caller: Type.Optional(Type.String({ pattern: "^[\\w.-]{1,64}$" })),
+  route: Type.Optional(Type.String({ pattern: "^/[\\w/.-]{1,128}$" })),
+  cache: Type.Optional(Type.Enum(["HIT", "MISS", "JOINED", "BYPASS"])),
+  outcome: Type.Optional(Type.String({ pattern: "^[a-z-]{1,64}$" })),
+  q: Type.Optional(
+    Type.String({
+      pattern: "^[^\\u0000]{1,500}$",
+      description:
+        'Words of the question or the answer, in any order; `"as they stand"`, `or`, `-without`. ' +
+        "Repeats from the cache are left out, unless `cache=HIT` asks for them",
+    }),
+  ),
+  from: Type.Optional(Type.String({ format: "date-time", description: "Not before" })),
+  to: Type.Optional(Type.String({ format: "date-time", description: "Before" })),
+};
+
+const closed = { additionalProperties: false };
+
+const Page = Type.Object(
   {
     limit: Type.Integer({ minimum: 1, maximum: 200, default: 50 }),
     cursor: Type.Optional(Type.String({ maxLength: 128, description: "next_cursor of the page before" })),
-    session_id: Type.Optional(Type.String({ pattern: sessionPattern })),
-    run_id: Type.Optional(Type.String({ format: "uuid" })),
-    model: Type.Optional(Type.String({ pattern: "^[^\\u0000]{1,256}$" })),
-    outcome: Type.Optional(Type.String({ pattern: "^[a-z-]{1,64}$" })),
-    from: Type.Optional(Type.String({ format: "date-time", description: "Not before" })),
-    to: Type.Optional(Type.String({ format: "date-time", description: "Before" })),
+    ...filters,
   },
-  { additionalProperties: false },
+  closed,
+);
+const Export = Type.Object(filters, closed);
+const Deletion = Type.Object(
+  { before: filters.to, session_id: filters.session_id, q: filters.q },
+  { ...closed, minProperties: 1 },
 );
 
-/** The log of every call of a model, to be read. */
+/** The log of every call of a model, to be read, searched, taken along and deleted. */
 export function interactionRoutes(app: App, { pool, interactions }: RouteParts): void {
   app.get(
     "/interactions",
@@ -76,7 +108,7 @@ export function interactionRoutes(app: App, { pool, interactions }: RouteParts):
         tags: ["interactions"],
         summary: "Past calls of a model, newest first",
         operationId: "listInteractions",
-        querystring: Filter,
+        querystring: Page,
         response: {
           200: Type.Object({ data: Type.Array(Summary), next_cursor: nullable(Type.String()) }),
           ...problems(400, 503),
@@ -84,12 +116,81 @@ export function interactionRoutes(app: App, { pool, interactions }: RouteParts):
       },
     },
     async (request) => {
-      const { limit } = request.query;
+      const { limit, cursor } = request.query;
       await interactions.settled();
-      const rows = await listInteractions(pool, filterOf(request.query));
+      const after = cursor === undefined ? undefined : readCursor(cursor);
+      // One more than asked, to know whether there is a next page.
+      const rows = await listInteractions(pool, { ...filterOf(request.query), after, limit: limit + 1 });
       const data = rows.slice(0, limit).map((row) => ({ ...row, created_at: row.created_at.toISOString() }));
       const last = rows.length > limit ? rows[limit - 1] : undefined;
       return { data, next_cursor: last ? cursorOf(last) : null };
+    },
+  );
+  app.get(
+    "/interactions/export",
+    {
+      config: { scope: "admin" },
+      schema: {
+        tags: ["interactions"],
+        summary: "Past calls of a model, whole, as JSON Lines, newest first",
+        operationId: "exportInteractions",
+        querystring: Export,
+        produces: ["application/x-ndjson"],
+        response: {
+          200: {
+            description: "A call on each line; broken off, not ended, where not all could be read",
+            content: { "application/x-ndjson": { schema: Type.String() } },
+          },
+          ...problems(400, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const filter = filterOf(request.query);
+      await interactions.settled();
+      const pages = exportInteractions(pool, filter);
+      // Read before anything is sent, so that what fails at once has its status.
+      const first = await pages.next();
+      const lines = Readable.from(linesOf(first.value ?? [], pages));
+      return reply.type("application/x-ndjson; charset=utf-8").send(lines as never);
+    },
+  );
+  app.delete(
+    "/interactions",
+    {
+      config: { scope: "admin" },
+      schema: {
+        tags: ["interactions"],
+        summary: "Delete past calls for good; at least one condition has to be given, and all of them count",
+        operationId: "deleteInteractions",
+        querystring: Deletion,
+        response: { 200: Type.Object({ deleted: Type.Integer() }), ...problems(400, 503) },
+      },
+    },
+    async (request) => {
+      const { before, ...rest } = request.query;
+      const filter = filterOf(before === undefined ? rest : { ...rest, to: before });
+      await interactions.leaveJournal();
+      return { deleted: await deleteInteractions(pool, filter) };
+    },
+  );
+  app.delete(
+    "/interactions/:id",
+    {
+      config: { scope: "admin" },
+      schema: {
+        tags: ["interactions"],
+        summary: "Delete one call of a model for good",
+        operationId: "deleteInteraction",
+        params: Type.Object({ id: Type.String({ format: "uuid" }) }),
+        response: { 200: Type.Object({ deleted: Type.Integer() }), ...problems(400, 404, 503) },
+      },
+    },
+    async (request) => {
+      await interactions.leaveJournal();
+      if (!(await deleteInteraction(pool, request.params.id)))
+        throw new ChatError("interaction-unknown", "There is no such interaction.");
+      return { deleted: 1 };
     },
   );
   app.get(
@@ -118,7 +219,17 @@ export function interactionRoutes(app: App, { pool, interactions }: RouteParts):
   );
 }
 
-function filterOf(query: Static<typeof Filter>) {
+async function* linesOf(
+  first: readonly StoredInteraction[],
+  rest: AsyncIterable<readonly StoredInteraction[]>,
+): AsyncGenerator<string> {
+  const lines = (rows: readonly StoredInteraction[]) =>
+    rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+  yield lines(first);
+  for await (const rows of rest) yield lines(rows);
+}
+
+function filterOf(query: Static<typeof Export>): InteractionFilter {
   const date = (text: string | undefined) => {
     if (text === undefined) return undefined;
     const at = new Date(text);
@@ -131,12 +242,13 @@ function filterOf(query: Static<typeof Filter>) {
     sessionId: query.session_id,
     runId: query.run_id,
     model: query.model,
+    caller: query.caller,
+    route: query.route,
+    cache: query.cache,
     outcome: query.outcome,
+    words: query.q,
     from: date(query.from),
     to: date(query.to),
-    after: query.cursor === undefined ? undefined : readCursor(query.cursor),
-    // One more than asked, to know whether there is a next page.
-    limit: query.limit + 1,
   };
 }
 

@@ -69,6 +69,7 @@ interface Group {
 interface Scope extends Written {
   bytes: number;
   file: Promise<OpenFile> | undefined;
+  readonly closed: PromiseWithResolvers<void>;
 }
 
 interface OpenFile {
@@ -141,14 +142,21 @@ export class Journal<Item> implements AsyncDisposable {
     return group.done.promise;
   }
 
-  /** Ends the segment that is being written, once that is done, so that all of it can be taken over and deleted. */
-  rotate(): void {
+  /** Ends the segment that is being written, so that all of it can be taken over and deleted. Resolves when it is. */
+  async rotate(): Promise<void> {
     const before = this.#scope;
     if (!before?.file) return;
     this.#scope = newScope();
-    if (!this.#running) void this.#close(before);
+    if (!this.#running) await this.#close(before);
     // Made ready now, or whoever writes next would wait for it.
-    this.#fileOf(this.#scope).catch(() => undefined);
+    await this.#fileOf(this.#scope).catch(() => undefined);
+    await before.closed.promise;
+  }
+
+  /** Resolves once no file is left of the segments that were taken over. */
+  async tidied(): Promise<void> {
+    await Promise.all(this.#deleting);
+    if (this.#life) await syncFolder(this.#options.folder);
   }
 
   /** Takes over what dead processes left. Resolves with the number of segments. */
@@ -268,10 +276,12 @@ export class Journal<Item> implements AsyncDisposable {
     const { file } = scope;
     scope.file = undefined;
     const { segment, fd } = (await file?.catch(() => undefined)) ?? {};
-    if (!segment || fd === undefined) return;
-    closeSync(fd);
-    segment.isClosed = true;
-    this.#deleteIfTaken(segment);
+    if (segment && fd !== undefined) {
+      closeSync(fd);
+      segment.isClosed = true;
+      this.#deleteIfTaken(segment);
+    }
+    scope.closed.resolve();
   }
 
   #deleteIfTaken(segment: Segment): void {
@@ -343,7 +353,7 @@ function segmentAt(
 }
 
 function newScope(): Scope {
-  return { numbers: new WeakMap(), count: 0, bytes: 0, file: undefined };
+  return { numbers: new WeakMap(), count: 0, bytes: 0, file: undefined, closed: Promise.withResolvers() };
 }
 
 function writerOf(name: string): string {

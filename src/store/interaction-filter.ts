@@ -1,0 +1,49 @@
+/** Which past calls are meant. What is absent says nothing. */
+export interface InteractionFilter {
+  readonly sessionId?: string | undefined;
+  readonly runId?: string | undefined;
+  readonly model?: string | undefined;
+  readonly caller?: string | undefined;
+  readonly route?: string | undefined;
+  readonly cache?: "HIT" | "MISS" | "JOINED" | "BYPASS" | undefined;
+  readonly outcome?: string | undefined;
+  /** Words of the question or the answer, as people type them into a search engine: `"exact words"`, `or`, `-not`. */
+  readonly words?: string | undefined;
+  /** Not before. */
+  readonly from?: Date | undefined;
+  /** Before. */
+  readonly to?: Date | undefined;
+  /** Only those older than this one. */
+  readonly after?: { readonly createdAt: Date; readonly id: string } | undefined;
+}
+
+/** A condition in SQL for the filter, `true` for an empty one, and the values of its parameters. */
+export function whereOf(filter: InteractionFilter): { readonly sql: string; readonly values: unknown[] } {
+  const values: unknown[] = [];
+  const value = (given: unknown) => `$${values.push(given)}`;
+  const { words, after } = filter;
+  const conditions = [
+    ...columns.flatMap(([key, column]) =>
+      filter[key] === undefined ? [] : `${column} = ${value(filter[key])}`,
+    ),
+    ...(filter.from === undefined ? [] : [`created_at >= ${value(filter.from)}`]),
+    ...(filter.to === undefined ? [] : [`created_at < ${value(filter.to)}`]),
+    ...(after ? [`(created_at, id) < (${value(after.createdAt)}, ${value(after.id)})`] : []),
+    ...(words === undefined
+      ? []
+      : [`interaction_words(prompt, response) @@ websearch_to_tsquery('simple', ${value(words)})`]),
+    // Repeats are not in the index of words; who asks for them by name gets them, slowly.
+    ...(words !== undefined && filter.cache !== "HIT" ? ["not cached"] : []),
+  ];
+  return { sql: conditions.length > 0 ? conditions.join(" and ") : "true", values };
+}
+
+const columns = [
+  ["sessionId", "session_id"],
+  ["runId", "run_id"],
+  ["model", "model"],
+  ["caller", "caller"],
+  ["route", "route"],
+  ["cache", "cache"],
+  ["outcome", "outcome"],
+] as const satisfies readonly (readonly [keyof InteractionFilter, string])[];
