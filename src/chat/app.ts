@@ -12,6 +12,7 @@ import { openAnswerCache } from "./cache/open-answer-cache.ts";
 import { callMetrics } from "./call-metrics.ts";
 import { chatStatusOf } from "./chat-error.ts";
 import { type Complete, createComplete } from "./complete.ts";
+import { journalMetrics } from "./journal-metrics.ts";
 import { Limits } from "./limits.ts";
 import { Upstreams } from "./lm-studio/upstreams.ts";
 import { cacheRoutes } from "./routes/cache.ts";
@@ -70,6 +71,7 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   const folder = join(config.PUGMARK_HOME, "journal", "chat");
   const interactions = openInteractionLog({ pool, folder, log: app.log });
   app.addHook("onClose", () => interactions[Symbol.asyncDispose]());
+  journalMetrics(app, interactions);
   const limits = createLimits(app, { config, pool, interactions });
   const complete = createComplete({
     upstreams,

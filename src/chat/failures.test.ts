@@ -242,6 +242,7 @@ test("with the database away questions are answered, and their log is there when
   await using server = await startChat(lm, cable.url);
   lm.script({ text: "Before." });
   assert.equal((await server.post("/chat", { prompt: "Are you there?" })).status, 200);
+  assert.equal((await server.get("/interactions")).status, 200);
   await cable.cut();
   const ids: (string | null)[] = [];
   for (const prompt of ["Are you there?", "Something new"]) {
@@ -254,6 +255,16 @@ test("with the database away questions are answered, and their log is there when
   ids.push(stream.headers.get("x-interaction-id"));
   assert.equal((await eventsOf(stream)).at(-1)?.data, "[DONE]");
   assert.equal((await server.get("/readyz")).status, 200);
+  const { ok, services } = (await (await server.post("/test", {})).json()) as {
+    ok: boolean;
+    services: Record<string, { ok: boolean; detail: string }>;
+  };
+  assert.deepEqual([ok, services.database?.ok, services.journal?.ok], [false, false, true]);
+  assert.match(
+    services.journal?.detail ?? "",
+    /^3 interactions \(\d+ KiB of 1048576 KiB\) wait for the database/,
+  );
+  assert.match(await (await server.get("/metrics")).text(), /^chat_journal_records\{.*\} 3$/m);
   // What has to be read from the database is not there.
   for (const response of [
     await server.get("/interactions"),

@@ -281,4 +281,5 @@ test("the test says what is there and what is loaded", async () => {
     /deepseek-r1-distill-qwen-7b is loaded .* 4096 tokens/,
   );
   assert.equal(report.services.database?.ok, true);
+  assert.equal(report.services.journal?.ok, true);
 });

@@ -12,12 +12,13 @@ const Report = Type.Object({
     chat: Check,
     lm_studio: Check,
     database: Check,
+    journal: Check,
     redis: Type.Optional(Check),
   }),
 });
 
 /** `POST /test`: is everything there that an answer takes? Asks no model. */
-export function testRoute(app: App, { config, pool, upstreams, cache }: RouteParts): void {
+export function testRoute(app: App, { config, pool, upstreams, cache, interactions }: RouteParts): void {
   app.post(
     "/test",
     {
@@ -41,8 +42,10 @@ export function testRoute(app: App, { config, pool, upstreams, cache }: RoutePar
         redis && timed(async () => describeRedis(await redis.whyNotUsed())),
       ]);
       const chat = { ok: true, detail: "answers", ms: 0 };
-      const services = { chat, lm_studio: lmStudio, database, ...(shared ? { redis: shared } : {}) };
-      return { ok: lmStudio.ok && database.ok, services };
+      const journal = describeJournal(interactions.status());
+      const found = { chat, lm_studio: lmStudio, database, journal: { ...journal, ms: 0 } };
+      const ok = lmStudio.ok && database.ok && journal.ok;
+      return { ok, services: { ...found, ...(shared ? { redis: shared } : {}) } };
     },
   );
 }
@@ -71,6 +74,16 @@ function checked(look: () => Promise<string>): ReturnType<typeof timed> {
 function describeRedis(fault: string | undefined): Finding {
   if (fault === undefined) return { ok: true, detail: "answers" };
   return { ok: false, detail: `${fault}; answers are kept in memory alone until it is back` };
+}
+
+type Status = ReturnType<RouteParts["interactions"]["status"]>;
+
+/** Past its bound nothing more is answered; a little before that is when somebody should look. */
+function describeJournal({ records, bytes, bytesMax, oldestAgeS }: Status): Finding {
+  const ok = bytes < bytesMax * 0.9;
+  if (bytes === 0) return { ok, detail: "empty: the database has all interactions" };
+  const size = `${records} interactions (${(bytes / 1024).toFixed(0)} KiB of ${bytesMax / 1024} KiB)`;
+  return { ok, detail: `${size} wait for the database, the oldest for ${Math.ceil(oldestAgeS)} s` };
 }
 
 type Listed = Awaited<ReturnType<RouteParts["upstreams"]["models"]>>;
