@@ -4,6 +4,8 @@ import { type App, createApp } from "../http/app.ts";
 import { edgeStatusOf } from "../http/problem.ts";
 import { storeStatusOf } from "../store/errors.ts";
 import { type InteractionLog, openInteractionLog } from "../store/interaction-log.ts";
+import { redactionOf } from "../store/interaction-record.ts";
+import { keepInteractionsFor } from "../store/interaction-retention.ts";
 import type { Pool } from "../store/pool.ts";
 import { tokensUsedSince } from "../store/token-use.ts";
 import type { AnswerCache } from "./cache/answer-cache.ts";
@@ -69,8 +71,14 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
   app.addHook("onClose", () => cache[Symbol.asyncDispose]());
   cacheMetrics(app.metrics, cache);
   const folder = join(config.PUGMARK_HOME, "journal", "chat");
-  const interactions = openInteractionLog({ pool, folder, log: app.log });
+  const redact = redactionOf(config.INTERACTION_REDACT);
+  const interactions = openInteractionLog({ pool, folder, log: app.log, redact });
   app.addHook("onClose", () => interactions[Symbol.asyncDispose]());
+  const days = config.INTERACTION_RETENTION_DAYS;
+  if (days > 0) {
+    const retention = keepInteractionsFor({ pool, days, log: app.log });
+    app.addHook("onClose", () => retention[Symbol.asyncDispose]());
+  }
   journalMetrics(app, interactions);
   const limits = createLimits(app, { config, pool, interactions });
   const complete = createComplete({

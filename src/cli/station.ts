@@ -82,6 +82,8 @@ const ofTheModel = [
   "REDIS_URL",
   "CHAT_MAX_TOKENS",
   "CHAT_TOKENS_PER_DAY",
+  "INTERACTION_RETENTION_DAYS",
+  "INTERACTION_REDACT",
 ] as const;
 
 /** What greets who sees the station ready: where it is, and what it misses. */

@@ -152,3 +152,15 @@ test("tokens a day are read for everybody and by name, and a name that no key ha
     assert.match(linesOf({ CHAT_TOKENS_PER_DAY: wrong })[0] ?? "", /whole numbers, comma-separated/, wrong);
   }
 });
+
+test("patterns of what the log is not to keep are read one by one, and a bad one stops the start", () => {
+  const read = (text: string) =>
+    loadConfig({ INTERACTION_REDACT: text }, "/nowhere/.env").config.INTERACTION_REDACT;
+  assert.deepEqual(read(""), []);
+  assert.deepEqual(read("\\d{4};; (?i:secret) \n[a;]"), [/\d{4}/gu, /(?i:secret)/gu, /[a;]/gu]);
+  assert.throws(
+    () => read("fine;;(open"),
+    /INTERACTION_REDACT=.*regular expressions: .*\(open.*[Uu]nterminated/,
+  );
+  assert.throws(() => read("a*"), /a\* matches none at all/);
+});

@@ -96,6 +96,16 @@ export const variables = {
     parse: parseTokensPerDay,
     meaning: "tokens that each caller may use in a UTC day; name=tokens for single ones; 0: no limit",
   },
+  INTERACTION_RETENTION_DAYS: {
+    parse: integer(0, 36_500),
+    standard: "0",
+    meaning: "days that calls of a model are kept in the log; 0 keeps them for ever",
+  },
+  INTERACTION_REDACT: {
+    parse: patterns,
+    standard: "",
+    meaning: "regular expressions, separated by ;; or line ends, of what the log is not to keep",
+  },
   AGENT_TOOL_MODE: {
     parse: oneOf("auto", "native", "planner"),
     standard: "auto",
@@ -174,6 +184,27 @@ function list(item: RegExp, allowed: string): (value: string) => string[] {
     if (!items.every((part) => item.test(part))) throw new Error(allowed);
     return items;
   };
+}
+
+/** Each in Unicode mode, to be replaced wherever it matches. */
+function patterns(value: string): RegExp[] {
+  const sources = value
+    .split(/;;|\r?\n/)
+    .map((part) => part.trim())
+    .filter(Boolean);
+  return sources.map((source) => {
+    const pattern = compiled(source);
+    if (pattern.test("")) throw new Error(`patterns that match some text: ${source} matches none at all`);
+    return pattern;
+  });
+}
+
+function compiled(source: string): RegExp {
+  try {
+    return new RegExp(source, "gu");
+  } catch (error) {
+    throw new Error(`JavaScript regular expressions: ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 function oneOf<const T extends readonly string[]>(...allowed: T): (value: string) => T[number] {

@@ -11,7 +11,7 @@ import { cableTo, eventually } from "../../test/lm-studio/chat-server.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import { newInteraction, silent } from "./interaction.fixture.ts";
 import { type InteractionLog, type InteractionLogOptions, openInteractionLog } from "./interaction-log.ts";
-import type { NewInteraction } from "./interaction-record.ts";
+import { type NewInteraction, redactionOf } from "./interaction-record.ts";
 import { openPool, type Pool, query } from "./pool.ts";
 
 /** Where nothing listens. */
@@ -307,6 +307,42 @@ test("a journal of many segments is read through, and none of them is left", asy
     assert.deepEqual(await stored(ids), [...ids].sort());
   }
   assert.deepEqual(readdirSync(folder), []);
+});
+
+test("what is to be redacted is nowhere on disk, whatever part of a call it stood in", async () => {
+  const secret = "+44 7700 900123";
+  const said = { content: `call ${secret}, then "${secret}"` };
+  const one = newInteraction(
+    { error: `no answer for ${secret}`, outcome: "upstream-failed" },
+    {
+      model: "m",
+      promptJson: JSON.stringify([{ role: "user", ...said }]),
+      parameters: { stop: [secret], temperature: 0.5 },
+      text: said.content,
+      reasoning: `they ask for ${secret}`,
+      toolCalls: [{ id: "1", function: { name: "call", arguments: JSON.stringify(said) } }],
+    },
+  );
+  const redact = redactionOf([/\+?\d[\d ]{8,}\d/gu]);
+  {
+    await using log = open({ pool: nothing, redact });
+    await record(log, one);
+    assert.doesNotMatch(readFileSync(join(folder, files(".journal")[0] ?? ""), "utf8"), /7700/);
+  }
+  await using log = open();
+  await log.settled();
+  const { rows } = await query(pool, "select * from interactions where id = $1", [one.id]);
+  const [row] = rows;
+  assert.doesNotMatch(JSON.stringify(row), /7700/);
+  assert.deepEqual(
+    [row?.prompt, row?.response, row?.parameters, row?.error],
+    [
+      [{ role: "user", content: 'call [redacted], then "[redacted]"' }],
+      'call [redacted], then "[redacted]"',
+      { stop: ["[redacted]"], temperature: 0.5 },
+      "no answer for [redacted]",
+    ],
+  );
 });
 
 test("what is deleted does not come back with the journal of a process that is killed", async () => {

@@ -47,6 +47,15 @@ export interface NewInteraction {
 /** Hides what nobody may read later: given the text of a value, gives what is kept of it. */
 export type Redact = (text: string) => string;
 
+/** What stands in the place of what was redacted. */
+const redacted = "[redacted]";
+
+/** Replaces all that one of the patterns matches; undefined where there is none. */
+export function redactionOf(patterns: readonly RegExp[]): Redact | undefined {
+  if (patterns.length === 0) return undefined;
+  return (text) => patterns.reduce((kept, pattern) => kept.replace(pattern, redacted), text);
+}
+
 /**
  * Lines of the journal for an interaction: `C` and its content where the segment does not have that yet, then `I` and
  * its own fields. Both are JSON objects in the columns' names, joined by `ref`; Postgres takes them as they are.

@@ -4,11 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { v7 as uuidv7 } from "uuid";
+import { eventually } from "../../test/lm-studio/chat-server.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import { newInteraction as interaction, silent } from "./interaction.fixture.ts";
 import { type InteractionLog, openInteractionLog } from "./interaction-log.ts";
 import type { NewInteraction } from "./interaction-record.ts";
-import { exportInteractions, findInteraction, listInteractions } from "./interactions.ts";
+import { keepInteractionsFor } from "./interaction-retention.ts";
+import { deleteInteractions, exportInteractions, findInteraction, listInteractions } from "./interactions.ts";
 import { openPool, type Pool } from "./pool.ts";
 
 let database: TestDatabase;
@@ -190,4 +192,21 @@ test("an export has every call that is meant, whole and once, newest first", asy
       .reverse(),
   );
   assert.equal(rows[0]?.response, "Hello");
+});
+
+test("old interactions are deleted when their days are over, and no others", async () => {
+  const ago = (days: number) =>
+    interaction({ createdAt: new Date(Date.now() - days * 86_400_000) }, { model: "aged" });
+  // More than one deletion takes.
+  const old = Array.from({ length: 1_200 }, () => ago(31));
+  const young = ago(29);
+  await record(...old, young);
+  const isGone = async () =>
+    (await listInteractions(pool, { model: "aged", limit: 2_000 })).map(({ id }) => id);
+  {
+    await using _retention = keepInteractionsFor({ pool, days: 30, log: silent });
+    await eventually(isGone, (ids) => ids.length === 1);
+  }
+  assert.deepEqual(await isGone(), [young.id]);
+  assert.equal(await deleteInteractions(pool, { model: "aged" }), 1);
 });
