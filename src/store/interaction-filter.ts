@@ -6,8 +6,13 @@ export interface InteractionFilter {
   readonly caller?: string | undefined;
   readonly route?: string | undefined;
   readonly cache?: "HIT" | "MISS" | "JOINED" | "BYPASS" | undefined;
+  /** Whether it is a repeat from the cache. */
+  readonly cached?: boolean | undefined;
   readonly outcome?: string | undefined;
-  /** Words of the question or the answer, as people type them into a search engine: `"exact words"`, `or`, `-not`. */
+  /**
+   * Words of the question or the answer, as people type them into a search engine: `"exact words"`, `or`, `-not`.
+   * Leaves repeats from the cache out, unless `cached` or `cache` asks for them: those are not in the index.
+   */
   readonly words?: string | undefined;
   /** Not before. */
   readonly from?: Date | undefined;
@@ -32,8 +37,7 @@ export function whereOf(filter: InteractionFilter): { readonly sql: string; read
     ...(words === undefined
       ? []
       : [`interaction_words(prompt, response) @@ websearch_to_tsquery('simple', ${value(words)})`]),
-    // Repeats are not in the index of words; who asks for them by name gets them, slowly.
-    ...(words !== undefined && filter.cache !== "HIT" ? ["not cached"] : []),
+    ...(words !== undefined && !filter.cached && filter.cache !== "HIT" ? ["not cached"] : []),
   ];
   return { sql: conditions.length > 0 ? conditions.join(" and ") : "true", values };
 }
@@ -45,5 +49,6 @@ const columns = [
   ["caller", "caller"],
   ["route", "route"],
   ["cache", "cache"],
+  ["cached", "cached"],
   ["outcome", "outcome"],
 ] as const satisfies readonly (readonly [keyof InteractionFilter, string])[];

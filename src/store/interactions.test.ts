@@ -165,6 +165,7 @@ test("words are found in questions and answers, and repeats from the cache only 
   assert.deepEqual((await found("camp or leopards")).sort(), [camp.id, raw.id].sort());
   assert.deepEqual(await found("' \" ) & | !"), []);
   assert.equal((await found("pond", "HIT")).length, 1);
+  assert.equal(await deleteInteractions(pool, { words: "pond", model }), 2, "who deletes means repeats too");
 });
 
 test("texts of megabytes are stored whole, and are found by their first words", async () => {

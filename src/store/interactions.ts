@@ -82,19 +82,29 @@ export async function* exportInteractions(
 /** Rows in one deletion: so many are locked and logged at once. */
 const deletedRowsMax = 1_000;
 
-/** Deletes past calls for good, some at a time, until none is left or the signal aborts. Gives how many. */
+/**
+ * Deletes past calls for good, some at a time, until none is left or the signal aborts; where words are meant, repeats
+ * from the cache too. Gives how many.
+ */
 export async function deleteInteractions(
   pool: Pool,
   filter: InteractionFilter,
   signal?: AbortSignal,
 ): Promise<number> {
+  if (filter.words === undefined || filter.cached !== undefined) return await deleteAll(pool, filter, signal);
+  const said = await deleteAll(pool, { ...filter, cached: false }, signal);
+  return said + (await deleteAll(pool, { ...filter, cached: true }, signal));
+}
+
+async function deleteAll(
+  pool: Pool,
+  filter: InteractionFilter,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   const { sql, values } = whereOf(filter);
+  const some = `select id from interactions where ${sql} limit ${deletedRowsMax}`;
   for (let deleted = 0; ; ) {
-    const { rowCount } = await query(
-      pool,
-      `delete from interactions where id in (select id from interactions where ${sql} limit ${deletedRowsMax})`,
-      values,
-    );
+    const { rowCount } = await query(pool, `delete from interactions where id in (${some})`, values);
     deleted += rowCount ?? 0;
     if ((rowCount ?? 0) < deletedRowsMax || signal?.aborted) return deleted;
   }

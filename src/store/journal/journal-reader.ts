@@ -60,7 +60,8 @@ export class JournalReader implements AsyncDisposable {
 
   #report(segment: Segment, at: number, bytes: number, isTail: boolean): void {
     const fields = { segment: segment.path, at, bytes };
-    if (isTail) {
+    // What this process wrote was synced before it is read: there is no interrupted write in it.
+    if (isTail && segment.isAdopted) {
       this.#log.warn(fields, "end of a journal cut off: a write that was never finished");
     } else {
       segment.isDamaged = true;

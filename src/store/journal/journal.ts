@@ -145,7 +145,7 @@ export class Journal<Item> implements AsyncDisposable {
   /** Ends the segment that is being written, so that all of it can be taken over and deleted. Resolves when it is. */
   async rotate(): Promise<void> {
     const before = this.#scope;
-    if (!before?.file) return;
+    if (!before?.file || before.bytes === 0) return;
     this.#scope = newScope();
     if (!this.#running) await this.#close(before);
     // Made ready now, or whoever writes next would wait for it.
@@ -277,7 +277,11 @@ export class Journal<Item> implements AsyncDisposable {
     scope.file = undefined;
     const { segment, fd } = (await file?.catch(() => undefined)) ?? {};
     if (segment && fd !== undefined) {
-      closeSync(fd);
+      try {
+        closeSync(fd);
+      } catch {
+        // All that counts was synced before.
+      }
       segment.isClosed = true;
       this.#deleteIfTaken(segment);
     }
@@ -299,7 +303,11 @@ export class Journal<Item> implements AsyncDisposable {
   }
 
   #fileOf(scope: Scope): Promise<OpenFile> {
-    scope.file ??= this.#create();
+    scope.file ??= this.#create().catch((error: unknown) => {
+      // Whoever writes next tries again.
+      scope.file = undefined;
+      throw error;
+    });
     return scope.file;
   }
 

@@ -55,9 +55,9 @@ export class SegmentReader implements AsyncDisposable {
   }
 
   async #frameAt(at: number, end: number): Promise<string | undefined> {
-    const head = parseFrameHead(await this.#bytes(at, frameHeadBytes));
+    const head = parseFrameHead(await this.#bytes(at, frameHeadBytes, end));
     if (!head || at + frameHeadBytes + head.bytes > end) return undefined;
-    const body = await this.#bytes(at + frameHeadBytes, head.bytes);
+    const body = await this.#bytes(at + frameHeadBytes, head.bytes, end);
     if (body.length < head.bytes || crc32(body) !== head.sum) return undefined;
     this.#position = at + frameHeadBytes + head.bytes;
     return body.toString("utf8");
@@ -66,7 +66,7 @@ export class SegmentReader implements AsyncDisposable {
   /** Where the next mark is, from the byte after `at`; `end` where there is none. */
   async #markAfter(at: number, end: number): Promise<number> {
     for (let from = at + 1; from < end; ) {
-      const bytes = await this.#bytes(from, Math.min(chunkBytes, end - from));
+      const bytes = await this.#bytes(from, chunkBytes, end);
       if (bytes.length === 0) break;
       const index = bytes.indexOf(frameMark);
       if (index >= 0) return from + index;
@@ -75,11 +75,12 @@ export class SegmentReader implements AsyncDisposable {
     return end;
   }
 
-  /** As many bytes as asked for, or fewer where the file ends. */
-  async #bytes(at: number, length: number): Promise<Buffer> {
+  /** As many bytes as asked for, or fewer where `end` comes first: what follows that may be half written. */
+  async #bytes(at: number, wanted: number, end: number): Promise<Buffer> {
+    const length = Math.min(wanted, end - at);
     const from = at - this.#chunkAt;
     if (from >= 0 && from + length <= this.#chunk.length) return this.#chunk.subarray(from, from + length);
-    const chunk = Buffer.allocUnsafe(Math.max(length, chunkBytes));
+    const chunk = Buffer.allocUnsafe(Math.min(Math.max(length, chunkBytes), end - at));
     let filled = 0;
     while (filled < length) {
       const { bytesRead } = await this.#file.read(chunk, filled, chunk.length - filled, at + filled);
