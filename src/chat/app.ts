@@ -19,6 +19,7 @@ import { Limits } from "./limits.ts";
 import { Upstreams } from "./lm-studio/upstreams.ts";
 import { cacheRoutes } from "./routes/cache.ts";
 import { chatRoute } from "./routes/chat.ts";
+import { fileRoutes } from "./routes/files.ts";
 import { interactionRoutes } from "./routes/interactions.ts";
 import { openAiRoutes } from "./routes/openai.ts";
 import { queueRoute } from "./routes/queue.ts";
@@ -29,10 +30,12 @@ import { TokenBudgets } from "./token-budgets.ts";
 export interface ChatParts {
   readonly config: Config;
   readonly pool: Pool;
+  /** Milliseconds since 1970, for what expires. */
+  readonly clock?: () => number;
 }
 
 /** What the routes of the chat server are handed. */
-export interface RouteParts extends ChatParts {
+export interface RouteParts extends Required<ChatParts> {
   readonly upstreams: Upstreams;
   readonly cache: AnswerCache;
   readonly complete: Complete;
@@ -45,7 +48,7 @@ export interface RouteParts extends ChatParts {
 const bodyLimit = 8 * 1024 * 1024;
 
 /** The chat server: the one door to LM Studio. Closing it closes its connections to LM Studio. */
-export async function createChat({ config, pool }: ChatParts): Promise<App> {
+export async function createChat({ config, pool, clock = Date.now }: ChatParts): Promise<App> {
   const statusOf = { ...edgeStatusOf, ...chatStatusOf, ...storeStatusOf };
   const app = await createApp({
     name: "chat",
@@ -89,14 +92,21 @@ export async function createChat({ config, pool }: ChatParts): Promise<App> {
     limits,
     contextOf: (model) => upstreams.contextOf(model),
   });
-  const parts: RouteParts = { config, pool, upstreams, cache, complete, interactions, limits, statusOf };
+  const parts: RouteParts = { config, pool, clock, upstreams, cache, complete, interactions, limits, statusOf };
   chatRoute(app, parts);
   sessionRoutes(app, parts);
   testRoute(app, parts);
   queueRoute(app, parts);
   cacheRoutes(app, parts);
   interactionRoutes(app, parts);
-  await app.register(async (scope) => openAiRoutes(scope as unknown as App, parts), { prefix: "/v1" });
+  await app.register(
+    async (scope) => {
+      openAiRoutes(scope as unknown as App, parts);
+      // Of its own, for only its routes take forms.
+      await scope.register(async (inner) => fileRoutes(inner as unknown as App, parts));
+    },
+    { prefix: "/v1" },
+  );
   return app;
 }
 

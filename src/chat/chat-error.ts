@@ -25,6 +25,9 @@ export type ChatErrorCode =
   | "client-gone"
   | "interaction-unknown"
   | "session-unknown"
+  | "file-unknown"
+  | "file-in-use"
+  | "files-full"
   | "cursor-invalid";
 
 export class ChatError extends AppError<ChatErrorCode> {}
@@ -55,5 +58,8 @@ export const chatStatusOf = {
   "client-gone": 499,
   "interaction-unknown": 404,
   "session-unknown": 404,
+  "file-unknown": 404,
+  "file-in-use": 409,
+  "files-full": 413,
   "cursor-invalid": 400,
 } satisfies Record<ChatErrorCode, number>;

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createChat } from "../../src/chat/app.ts";
+import { type ChatParts, createChat } from "../../src/chat/app.ts";
 import { loadConfig } from "../../src/config/config.ts";
 import { openPool, type Pool, query } from "../../src/store/pool.ts";
 
@@ -25,12 +25,13 @@ export async function startChat(
   lm: { readonly url: string },
   databaseUrl: string,
   env: NodeJS.ProcessEnv = {},
+  parts: Partial<ChatParts> = {},
 ): Promise<TestChat> {
   const home = env.PUGMARK_HOME ?? mkdtempSync(join(tmpdir(), "pugmark-chat-"));
   const own = { DEEPSEEK_API_URL: lm.url, LOG_LEVEL: "fatal", PUGMARK_HOME: home };
   const { config } = loadConfig({ ...own, ...env }, "/nowhere/.env");
   const pool = openPool({ url: databaseUrl, name: "chat-test", role: "pugmark_app", max: 4 });
-  const app = await createChat({ config, pool });
+  const app = await createChat({ config, pool, ...parts });
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   return {
     url,

@@ -128,7 +128,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     const problem = toProblem(error, request.id, parts.statusOf);
     logProblem(error, request, problem);
     // These clients try again by themselves, on top of what was tried here.
-    if (problem.status >= 500 || problem.status === 429) reply.header("x-should-retry", "false");
+    if (problem.status >= 500 || [409, 429].includes(problem.status)) reply.header("x-should-retry", "false");
     if (error instanceof Error && "retryAfterS" in error) {
       reply.header("retry-after", String(error.retryAfterS));
     }
