@@ -8,6 +8,7 @@ import { redactionOf } from "../store/interaction-record.ts";
 import { keepInteractionsFor } from "../store/interaction-retention.ts";
 import type { Pool } from "../store/pool.ts";
 import { tokensUsedSince } from "../store/token-use.ts";
+import { BatchWorker, standardSettings, type WorkerSettings } from "./batches/worker.ts";
 import type { AnswerCache } from "./cache/answer-cache.ts";
 import { cacheMetrics } from "./cache/cache-metrics.ts";
 import { openAnswerCache } from "./cache/open-answer-cache.ts";
@@ -17,6 +18,7 @@ import { type Complete, createComplete } from "./complete.ts";
 import { journalMetrics } from "./journal-metrics.ts";
 import { Limits } from "./limits.ts";
 import { Upstreams } from "./lm-studio/upstreams.ts";
+import { batchRoutes } from "./routes/batches.ts";
 import { cacheRoutes } from "./routes/cache.ts";
 import { chatRoute } from "./routes/chat.ts";
 import { fileRoutes } from "./routes/files.ts";
@@ -32,15 +34,18 @@ export interface ChatParts {
   readonly pool: Pool;
   /** Milliseconds since 1970, for what expires. */
   readonly clock?: () => number;
+  /** What is to be other than usual for the batches. */
+  readonly batches?: Partial<WorkerSettings>;
 }
 
 /** What the routes of the chat server are handed. */
-export interface RouteParts extends Required<ChatParts> {
+export interface RouteParts extends Required<Omit<ChatParts, "batches">> {
   readonly upstreams: Upstreams;
   readonly cache: AnswerCache;
   readonly complete: Complete;
   readonly interactions: InteractionLog;
   readonly limits: Limits;
+  readonly worker: BatchWorker;
   readonly statusOf: Readonly<Record<string, number>>;
 }
 
@@ -48,7 +53,7 @@ export interface RouteParts extends Required<ChatParts> {
 const bodyLimit = 8 * 1024 * 1024;
 
 /** The chat server: the one door to LM Studio. Closing it closes its connections to LM Studio. */
-export async function createChat({ config, pool, clock = Date.now }: ChatParts): Promise<App> {
+export async function createChat({ config, pool, clock = Date.now, batches }: ChatParts): Promise<App> {
   const statusOf = { ...edgeStatusOf, ...chatStatusOf, ...storeStatusOf };
   const app = await createApp({
     name: "chat",
@@ -92,7 +97,32 @@ export async function createChat({ config, pool, clock = Date.now }: ChatParts):
     limits,
     contextOf: (model) => upstreams.contextOf(model),
   });
-  const parts: RouteParts = { config, pool, clock, upstreams, cache, complete, interactions, limits, statusOf };
+  const worker = new BatchWorker({
+    ...standardSettings,
+    ...batches,
+    config,
+    pool,
+    clock,
+    complete,
+    statusOf,
+    reachModels: () => upstreams.models(),
+    log: app.log,
+  });
+  app.addHook("onReady", async () => worker.start());
+  // Before people's questions end: another server may go on with its lines.
+  app.addHook("preClose", () => worker[Symbol.asyncDispose]());
+  const parts: RouteParts = {
+    config,
+    pool,
+    clock,
+    upstreams,
+    cache,
+    complete,
+    interactions,
+    limits,
+    worker,
+    statusOf,
+  };
   chatRoute(app, parts);
   sessionRoutes(app, parts);
   testRoute(app, parts);
@@ -104,6 +134,7 @@ export async function createChat({ config, pool, clock = Date.now }: ChatParts):
       openAiRoutes(scope as unknown as App, parts);
       // Of its own, for only its routes take forms.
       await scope.register(async (inner) => fileRoutes(inner as unknown as App, parts));
+      batchRoutes(scope as unknown as App, parts);
     },
     { prefix: "/v1" },
   );

@@ -28,6 +28,9 @@ export type ChatErrorCode =
   | "file-unknown"
   | "file-in-use"
   | "files-full"
+  | "batch-unknown"
+  | "batch-over"
+  | "batches-full"
   | "cursor-invalid";
 
 export class ChatError extends AppError<ChatErrorCode> {}
@@ -61,5 +64,8 @@ export const chatStatusOf = {
   "file-unknown": 404,
   "file-in-use": 409,
   "files-full": 413,
+  "batch-unknown": 404,
+  "batch-over": 409,
+  "batches-full": 429,
   "cursor-invalid": 400,
 } satisfies Record<ChatErrorCode, number>;

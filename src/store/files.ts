@@ -1,6 +1,5 @@
-import type { PoolClient } from "pg";
 import { v7 as uuidv7 } from "uuid";
-import { type Pool, query } from "./pool.ts";
+import { type Client, type Pool, query } from "./pool.ts";
 
 /** A file that somebody handed in, or that was made for them, without its bytes. */
 export interface StoredFile {
@@ -35,17 +34,17 @@ const isThere = "is_whole and (expires_at is null or expires_at > $1)";
  */
 export class FileWriter {
   readonly id = newFileId();
-  readonly #runner: Pool | PoolClient;
+  readonly #runner: Pool | Client;
   #pieces: Uint8Array[] = [];
   #waiting = 0;
   #chunks = 0;
   #bytes = 0;
 
-  private constructor(runner: Pool | PoolClient) {
+  private constructor(runner: Pool | Client) {
     this.#runner = runner;
   }
 
-  static async open(runner: Pool | PoolClient, caller: string, createdAt: Date): Promise<FileWriter> {
+  static async open(runner: Pool | Client, caller: string, createdAt: Date): Promise<FileWriter> {
     const writer = new FileWriter(runner);
     await query(
       runner,
@@ -146,7 +145,7 @@ export async function listFiles(pool: Pool, filter: FileFilter, now: Date): Prom
 }
 
 /** The bytes of a file, row by row, as they are asked for. */
-export async function* readFile(runner: Pool | PoolClient, id: string): AsyncGenerator<Buffer, void> {
+export async function* readFile(runner: Pool | Client, id: string): AsyncGenerator<Buffer, void> {
   for (let index = 0; ; index += 1) {
     const { rows } = await query<{ content: Buffer }>(runner, {
       name: "read-file-chunk",

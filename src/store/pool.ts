@@ -2,6 +2,8 @@ import pg from "pg";
 import { isConnectionError, StoreError } from "./errors.ts";
 
 export type Pool = pg.Pool;
+/** What the work of a transaction is handed. */
+export type Client = pg.PoolClient;
 
 export interface PoolOptions {
   readonly url: string;

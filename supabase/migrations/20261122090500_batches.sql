@@ -77,8 +77,6 @@ create table public.batch_lines (
   -- JSON as it came: in a schema the order of keys counts, and jsonb would lose it.
   body text not null,
   state text not null default 'pending' check (state in ('pending', 'running', 'done')),
-  -- How often it failed in a way that may pass, without LM Studio being away.
-  failures integer not null default 0,
   -- Which server runs it, and until when that is believed without hearing from it.
   leased_by uuid,
   leased_until timestamptz,

@@ -15,7 +15,7 @@ const Tokens = Type.Array(Type.Integer({ minimum: 0 }), { minItems: 1, maxItems:
 const Text = Type.String({ minLength: 1, maxLength: 400_000 });
 
 /** What this route looks at; every other parameter goes to LM Studio as it is. */
-const EmbeddingsRequest = Type.Object({
+export const EmbeddingsRequest = Type.Object({
   model: Type.String({ minLength: 1, maxLength: 256, description: "No default: few models embed" }),
   input: Type.Union([
     Text,

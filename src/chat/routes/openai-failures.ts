@@ -6,6 +6,7 @@ const meanings = {
   409: "Not in the state that it is in; trying again does not help",
   413: "Too large, or too much in all",
   415: "The body is of another media type",
+  429: "Too many of them are under way",
   503: "The database does not answer; try again in a moment",
 } satisfies Record<number, string>;
 

@@ -38,7 +38,7 @@ const common = {
   ),
 };
 
-const ChatCompletionRequest = Type.Object({
+export const ChatCompletionRequest = Type.Object({
   ...common,
   messages: Type.Array(Type.Object({ role: Type.String() }), { minItems: 1, maxItems: 2_000 }),
   max_completion_tokens: Type.Optional(Type.Union([Type.Integer({ minimum: -1 }), Type.Null()])),
@@ -47,7 +47,7 @@ const ChatCompletionRequest = Type.Object({
 
 const Prompt = Type.String({ minLength: 1, maxLength: 400_000 });
 
-const TextCompletionRequest = Type.Object({
+export const TextCompletionRequest = Type.Object({
   ...common,
   prompt: Type.Union([Prompt, Type.Array(Prompt, { minItems: 1, maxItems: 1 })], {
     description: "LM Studio continues one prompt in a request",

@@ -17,7 +17,7 @@ const optional = <T extends Parameters<typeof Type.Optional>[0]>(schema: T) =>
   Type.Optional(Type.Union([schema, Type.Null()]));
 
 /** What this route looks at; every other parameter goes to LM Studio as it is. */
-const ResponsesRequest = Type.Object({
+export const ResponsesRequest = Type.Object({
   model: Type.Optional(Type.String({ minLength: 1, maxLength: 256, description: "Default DEEPSEEK_MODEL" })),
   input: Type.Union([
     Type.String({ minLength: 1, maxLength: 400_000 }),
@@ -130,7 +130,12 @@ const never = { read: false, write: false };
  * default, has an id that the next one goes on from: given out twice, and after LM Studio has forgotten it, it
  * would lead nowhere. A remote tool may have done something in the world.
  */
-function isStateless({ store, previous_response_id, conversation, tools }: Body): boolean {
+export function isStateless({
+  store,
+  previous_response_id,
+  conversation,
+  tools,
+}: Record<string, unknown>): boolean {
   const callsOut = Array.isArray(tools) && tools.some((tool) => tool?.type !== "function");
   return store === false && !previous_response_id && !conversation && !callsOut;
 }
