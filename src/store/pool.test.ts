@@ -58,3 +58,18 @@ test("a transaction that throws leaves nothing behind, and its connection is use
   assert.equal(rows[0]?.count, 0);
   await pool.end();
 });
+
+test("a connection that is lost between two statements fails its transaction, and nothing else", async () => {
+  const pool = openPool({ url: database.url, name: "test", max: 2 });
+  const failing = transaction(pool, async (client) => {
+    const { rows } = await query<{ pid: number }>(client, "select pg_backend_pid() as pid");
+    const { promise: lost, resolve } = Promise.withResolvers<void>();
+    client.once("end", resolve);
+    await query(pool, "select pg_terminate_backend($1)", [rows[0]?.pid]);
+    await lost;
+    await query(client, "select 1");
+  });
+  await assert.rejects(failing, { code: "database-away" });
+  await ping(pool);
+  await pool.end();
+});

@@ -61,19 +61,24 @@ export async function transaction<T>(pool: Pool, work: (client: pg.PoolClient) =
   const client = await pool.connect().catch((error: unknown) => {
     throw translate(error);
   });
+  // The pool listens only to idle connections: one that breaks between two statements would end the process.
+  const ignore = () => {};
+  client.on("error", ignore);
   try {
     await client.query("begin");
     const result = await work(client);
     await client.query("commit");
+    client.off("error", ignore);
     client.release();
     return result;
   } catch (error) {
     // A connection whose rollback fails is broken: drop it rather than hand it to the next caller.
-    const broken = await client.query("rollback").then(
+    const isBroken = await client.query("rollback").then(
       () => false,
       () => true,
     );
-    client.release(broken);
+    client.release(isBroken);
+    if (!isBroken) client.off("error", ignore);
     throw translate(error);
   }
 }
