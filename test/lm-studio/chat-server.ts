@@ -118,9 +118,13 @@ export async function eventsOf(response: Response): Promise<SseEvent[]> {
     });
 }
 
-/** Resolves once `check` gives something; fails after 10 s with what it saw last. */
-export async function eventually<T>(look: () => Promise<T>, isIt: (seen: T) => boolean): Promise<T> {
-  const deadline = Date.now() + 10_000;
+/** Resolves once `check` gives something; fails after 10 s, or as long as is said, with what it saw last. */
+export async function eventually<T>(
+  look: () => Promise<T>,
+  isIt: (seen: T) => boolean,
+  deadlineMs = 10_000,
+): Promise<T> {
+  const deadline = Date.now() + deadlineMs;
   for (;;) {
     const seen = await look();
     if (isIt(seen)) return seen;
