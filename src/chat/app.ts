@@ -21,6 +21,7 @@ import { Upstreams } from "./lm-studio/upstreams.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { cacheRoutes } from "./routes/cache.ts";
 import { chatRoute } from "./routes/chat.ts";
+import { chatBatchRoute } from "./routes/chat-batch.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { interactionRoutes } from "./routes/interactions.ts";
 import { openAiRoutes } from "./routes/openai.ts";
@@ -125,6 +126,7 @@ export async function createChat({ config, pool, clock = Date.now, batches }: Ch
   };
   chatRoute(app, parts);
   sessionRoutes(app, parts);
+  chatBatchRoute(app, parts);
   testRoute(app, parts);
   queueRoute(app, parts);
   cacheRoutes(app, parts);
