@@ -9,6 +9,7 @@ export const ownServices = ["database", "chat", "agent", "api"];
 /** The command that the script asks for the services, whenever somebody completes one. */
 export const namesCommand = "service-names";
 
+const takeFiles = new Set(["import", "batch"]);
 const takeServices = new Set(["up", "start", "stop", "restart", "logs", "why", "scale"]);
 
 /** A script that completes verbs, options and the services that run, made from the commands themselves. */
@@ -27,7 +28,7 @@ export function completionScript(shell: Shell, program: Command): string {
   if (shell === "fish") {
     return verbs
       .flatMap(({ name, description, words }) => [
-        `complete -c pugmark -n __fish_use_subcommand ${name === "import" ? "" : "-f "}-a ${name} -d ${quoted(description)}`,
+        `complete -c pugmark -n __fish_use_subcommand ${takeFiles.has(name) ? "" : "-f "}-a ${name} -d ${quoted(description)}`,
         `complete -c pugmark -n '__fish_seen_subcommand_from ${name}' -a ${quoted(words)}`,
       ])
       .join("\n");

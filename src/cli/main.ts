@@ -4,6 +4,7 @@ import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 
 import { ConfigError, describeConfig, type LoadedConfig, loadConfig, projectRoot } from "../config/config.ts";
 import { ProcessManagerError } from "../process-manager/process-manager-error.ts";
 import type { Replicas } from "./apply.ts";
+import type { BatchOptions } from "./batch.ts";
 import type { ChatOptions } from "./chat.ts";
 import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
 import type { ExportTarget } from "./export.ts";
@@ -25,6 +26,7 @@ const ofTheStation = new Set([
   "config",
   "import",
   "ask",
+  "batch",
   "cache",
   "chat",
   "sessions",
@@ -356,6 +358,56 @@ function program(): Command {
       const { clearCache } = await import("./cache.ts");
       process.exitCode = await clearCache(settings().config, forgotten, json === true);
     });
+
+  const batch = pugmark
+    .command("batch")
+    .description("have the model answer every line of a file, behind everybody who waits for an answer")
+    .argument("[file]", "a question on each line, objects with a `prompt`, or OpenAI's batch lines")
+    .option("-o, --output <file>", "where the answers go (default: NAME.answers.jsonl)")
+    .option("--model <name>", "the model to ask (default: DEEPSEEK_MODEL)")
+    .option("--system <text>", "instructions for the model, with every question")
+    .option("--endpoint <path>", "which endpoint answers (default: /v1/chat/completions)")
+    .option("--window <time>", "how long it may take: 30m, 24h, 7d (default: 24h)")
+    .option("--resume <id>", "watch this batch, and write its answers")
+    .option("--again", "ask anew what was asked before")
+    .option("--json", "each change as a line of JSON")
+    .enablePositionalOptions() // `batch list --json` is the list's
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark batch questions.txt",
+        'pugmark batch notes.jsonl -o triage.jsonl --system "Answer with one word."',
+        "pugmark batch --resume batch_01a2…",
+        "pugmark batch list",
+      ),
+    )
+    .action(async (path: string | undefined, options: BatchOptions) => {
+      const { batchCommand } = await import("./batch.ts");
+      process.exitCode = await batchCommand(settings().config, path, options);
+    });
+  batch
+    .command("list")
+    .description("your newest batches")
+    .option("--json", "the same as JSON")
+    .action(async ({ json }: { json?: boolean }) => {
+      const { listCommand } = await import("./batch.ts");
+      process.exitCode = await listCommand(settings().config, json === true);
+    });
+  for (const [verb, description] of [
+    ["status", "how far a batch is"],
+    ["cancel", "end a batch; what is answered so far is kept"],
+  ] as const) {
+    batch
+      .command(verb)
+      .description(description)
+      .argument("<id>", "its id")
+      .option("--json", "the same as JSON")
+      .action(async (id: string, { json }: { json?: boolean }) => {
+        const commands = await import("./batch.ts");
+        const run = verb === "status" ? commands.statusCommand : commands.cancelCommand;
+        process.exitCode = await run(settings().config, id, json === true);
+      });
+  }
 
   pugmark
     .command("chat")

@@ -1,0 +1,153 @@
+import { createWriteStream, openAsBlob } from "node:fs";
+import { rename, rm } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as wait } from "node:timers/promises";
+import { type Static, type TSchema, Type } from "typebox";
+import { Check } from "typebox/value";
+import { FormData, fetch, type RequestInit, type Response } from "undici";
+
+export interface ChatAddress {
+  /** The chat server's root. */
+  readonly baseUrl: string;
+  readonly key?: string | undefined;
+}
+
+const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+
+export type RemoteBatch = Static<typeof RemoteBatch>;
+const RemoteBatch = Type.Object({
+  id: Type.String(),
+  status: Type.String(),
+  endpoint: Type.String(),
+  created_at: Type.Number(),
+  output_file_id: nullable(Type.String()),
+  error_file_id: nullable(Type.String()),
+  request_counts: Type.Object({ total: Type.Number(), completed: Type.Number(), failed: Type.Number() }),
+  errors: nullable(
+    Type.Object({ data: Type.Array(Type.Object({ message: Type.String(), line: nullable(Type.Number()) })) }),
+  ),
+  metadata: nullable(Type.Record(Type.String(), Type.String())),
+});
+const RemoteList = Type.Object({ data: Type.Array(RemoteBatch) });
+const RemoteFile = Type.Object({ id: Type.String() });
+const Refusal = Type.Object({ error: Type.Object({ message: Type.String() }) });
+
+/** A station that is restarted is back within this. */
+const attemptsMax = 20;
+const pauseMs = 1_500;
+
+/** The chat server did not do it; the message says why. `status` where it answered. */
+export class BatchClientError extends Error {
+  override readonly name = "BatchClientError";
+  readonly status: number | undefined;
+
+  constructor(message: string, status?: number) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/**
+ * What the command line asks of the chat server's batches. A station that was there once may be away for a
+ * while, since looking again changes nothing. Everything throws `BatchClientError`.
+ */
+export class BatchClient {
+  readonly #address: ChatAddress;
+  #hasAnswered = false;
+
+  constructor(address: ChatAddress) {
+    this.#address = address;
+  }
+
+  async upload(path: string, filename: string): Promise<string> {
+    const form = new FormData();
+    form.append("purpose", "batch");
+    form.append("file", await openAsBlob(path), filename);
+    const response = await this.#request("/v1/files", { method: "POST", body: form });
+    return checked(RemoteFile, await response.json()).id;
+  }
+
+  async create(batch: {
+    readonly input_file_id: string;
+    readonly endpoint: string;
+    readonly completion_window: string;
+    readonly metadata: Readonly<Record<string, string>>;
+  }): Promise<RemoteBatch> {
+    const headers = { "content-type": "application/json" };
+    const init = { method: "POST", headers, body: JSON.stringify(batch) };
+    return checked(RemoteBatch, await (await this.#request("/v1/batches", init)).json());
+  }
+
+  async get(id: string, signal?: AbortSignal): Promise<RemoteBatch> {
+    const response = await this.#patiently(pathOf(id), signal);
+    return checked(RemoteBatch, await response.json());
+  }
+
+  /** The newest 100. */
+  async list(): Promise<RemoteBatch[]> {
+    const response = await this.#request("/v1/batches?limit=100");
+    return checked(RemoteList, await response.json()).data;
+  }
+
+  async cancel(id: string): Promise<RemoteBatch> {
+    const response = await this.#request(`${pathOf(id)}/cancel`, { method: "POST" });
+    return checked(RemoteBatch, await response.json());
+  }
+
+  /** Writes a file's bytes to a path, which has either all of them or is as it was. */
+  async download(fileId: string, path: string): Promise<void> {
+    const { body } = await this.#patiently(`/v1/files/${encodeURIComponent(fileId)}/content`);
+    const part = `${path}.part`;
+    try {
+      if (body) await pipeline(body, createWriteStream(part));
+      await rename(part, path);
+    } catch (error) {
+      await rm(part, { force: true });
+      if (error instanceof Error && "syscall" in error && "path" in error) throw error;
+      throw new BatchClientError("the answers broke off while they were fetched");
+    }
+  }
+
+  async #patiently(path: string, signal?: AbortSignal): Promise<Response> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#request(path, signal ? { signal } : {});
+      } catch (error) {
+        signal?.throwIfAborted();
+        const isAway = error instanceof BatchClientError && (error.status ?? 503) === 503;
+        if (!isAway || !this.#hasAnswered || attempt === attemptsMax) throw error;
+        await wait(pauseMs, undefined, signal ? { signal } : {});
+      }
+    }
+  }
+
+  async #request(path: string, init: RequestInit = {}): Promise<Response> {
+    const { baseUrl, key } = this.#address;
+    const headers = { ...(init.headers as object), ...(key ? { authorization: `Bearer ${key}` } : {}) };
+    const response = await fetch(baseUrl + path, { ...init, headers }).catch(() => {
+      throw new BatchClientError(
+        this.#hasAnswered
+          ? `the connection to ${baseUrl} broke off`
+          : `the station is not running: nothing answers at ${baseUrl}. Start it with \`npm start\`.`,
+      );
+    });
+    if (response.ok) {
+      this.#hasAnswered = true;
+      return response;
+    }
+    const refusal: unknown = await response.json().catch(() => undefined);
+    const message = Check(Refusal, refusal)
+      ? refusal.error.message
+      : `the station answered ${response.status}`;
+    throw new BatchClientError(message, response.status);
+  }
+}
+
+function pathOf(id: string): string {
+  return `/v1/batches/${encodeURIComponent(id)}`;
+}
+
+function checked<T extends TSchema>(schema: T, value: unknown): Static<T> {
+  if (Check(schema, value)) return value;
+  throw new BatchClientError("what answers is not Pugmark's chat server; see CHAT_PORT");
+}

@@ -1,0 +1,253 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { eventually, startChat, type TestChat } from "../../test/lm-studio/chat-server.ts";
+import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
+import type { GenerationRequest } from "../../test/lm-studio/reply.ts";
+import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
+import { type BatchOptions, batch } from "./batch.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "pugmark-batch-test-"));
+let database: TestDatabase;
+let lm: LmStudio;
+let chat: TestChat;
+
+before(async () => {
+  database = await testDatabase();
+  lm = await startLmStudio();
+  chat = await startChat(lm, database.url, {}, { batches: { pollMs: 50 } });
+});
+after(async () => {
+  await chat[Symbol.asyncDispose]();
+  await lm[Symbol.asyncDispose]();
+  await database[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
+});
+
+const textOf = ({ messages, prompt }: GenerationRequest) => String(messages?.at(-1)?.content ?? prompt);
+const answering = (tokenDelayMs = 0) =>
+  lm.script((request) => ({ text: `You asked: ${textOf(request)}`, tokenDelayMs }));
+
+function write(name: string, lines: readonly unknown[]): string {
+  const file = join(folder, name);
+  const text = lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n");
+  writeFileSync(file, `${text}\n`);
+  return file;
+}
+
+interface RunOptions extends BatchOptions {
+  readonly url?: string;
+  readonly tty?: boolean;
+  readonly stop?: AbortController;
+}
+
+async function run(file: string | undefined, options: RunOptions = {}) {
+  const { url = chat.url, tty = false, stop = new AbortController(), ...rest } = options;
+  const streams = { out: new PassThrough(), err: new PassThrough() };
+  if (tty) Object.assign(streams.err, { isTTY: true });
+  const code = await batch(file, rest, { baseUrl: url }, streams, stop.signal);
+  const text = (stream: PassThrough) => String(stream.read() ?? "");
+  return { code, out: text(streams.out), err: text(streams.err) };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: each test says what it expects
+function linesOf(file: string): any[] {
+  return readFileSync(file, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+}
+
+const answersIn = (file: string) =>
+  linesOf(file).map(({ custom_id, response }) => [custom_id, response.body.choices[0].message.content]);
+
+test("a question on each line: the answers come into a file beside it", async () => {
+  answering();
+  const { code, out, err } = await run(write("birds.txt", ["Where do gulls sleep?", "", "And terns?"]));
+  assert.deepEqual([code, out], [0, ""]);
+  assert.deepEqual(answersIn(join(folder, "birds.answers.jsonl")), [
+    ["line-1", "You asked: Where do gulls sleep?"],
+    ["line-3", "You asked: And terns?"],
+  ]);
+  assert.match(err, /^batch_[0-9a-f]{32}: 2 lines of birds\.txt\n/);
+  assert.match(err, /2 of 2 answered\n {2}answers: .*birds\.answers\.jsonl\n$/);
+  assert.ok(!existsSync(join(folder, "birds.answers.errors.jsonl")));
+});
+
+test("objects with a prompt take parameters, a system text and names of their own", async () => {
+  answering();
+  const from = lm.generations.length;
+  const file = write("notes.jsonl", [
+    { id: "n1", prompt: "one", temperature: 0.3 },
+    { prompt: "two", system: "Be brief" },
+    { custom_id: "n3", messages: [{ role: "user", content: "three" }] },
+  ]);
+  const output = join(folder, "triage.jsonl");
+  const { code } = await run(file, { output, system: "Be kind" });
+  assert.equal(code, 0);
+  assert.deepEqual(answersIn(output), [
+    ["n1", "You asked: one"],
+    ["line-2", "You asked: two"],
+    ["n3", "You asked: three"],
+  ]);
+  const sent = new Map(lm.generations.slice(from).map(({ body }) => [textOf(body), body]));
+  assert.equal(sent.get("one")?.temperature, 0.3);
+  const system = (asked: string) => sent.get(asked)?.messages?.[0]?.content;
+  assert.deepEqual([system("one"), system("two"), system("three")], ["Be kind", "Be brief", "three"]);
+});
+
+test("OpenAI's own lines go as they are, and those that are refused are told apart", async () => {
+  answering();
+  const line = (id: string, body: object) => ({
+    custom_id: id,
+    method: "POST",
+    url: "/v1/completions",
+    body,
+  });
+  const file = write("openai.jsonl", [
+    line("good", { prompt: "On" }),
+    line("bad", { prompt: "On", max_tokens: 999_999 }),
+  ]);
+  const { code, err } = await run(file);
+  assert.equal(code, 1);
+  assert.match(err, /1 of 2 answered, 1 refused/);
+  assert.equal(
+    linesOf(join(folder, "openai.answers.jsonl"))[0].response.body.choices[0].text,
+    "You asked: On",
+  );
+  const [refused] = linesOf(join(folder, "openai.answers.errors.jsonl"));
+  assert.deepEqual([refused.custom_id, refused.response.body.error.code], ["bad", "max_tokens_exceeded"]);
+});
+
+test("left in the middle the batch goes on, and the same command again watches it to its end", async () => {
+  answering(20);
+  const from = lm.generations.length;
+  const questions = Array.from({ length: 60 }, (_, index) => `long ${index}`);
+  const file = write("long.txt", questions);
+  const stop = new AbortController();
+  const left = run(file, { stop });
+  await lm.generation(from + 5);
+  stop.abort();
+  const { code, err } = await left;
+  assert.equal(code, 130);
+  const [id] = /batch_[0-9a-f]{32}/.exec(err) ?? [];
+  assert.match(err, new RegExp(`${id} goes on\\. .*--resume ${id}.*cancel ${id}`));
+  const again = await run(file);
+  assert.equal(again.code, 0);
+  assert.match(again.err, new RegExp(`long\\.txt is being answered already, as ${id}`));
+  assert.equal(answersIn(join(folder, "long.answers.jsonl")).length, 60);
+  assert.equal(lm.generations.length, from + 60);
+
+  rmSync(join(folder, "long.answers.jsonl"));
+  const third = await run(file);
+  assert.match(third.err, /was answered before/);
+  assert.equal(answersIn(join(folder, "long.answers.jsonl")).length, 60);
+  const resumed = await run(undefined, { resume: id ?? "", output: join(folder, "resumed.jsonl") });
+  assert.equal(resumed.code, 0);
+  assert.equal(answersIn(join(folder, "resumed.jsonl")).length, 60);
+  assert.equal(lm.generations.length, from + 60);
+  const anew = await run(file, { again: true });
+  assert.doesNotMatch(anew.err, new RegExp(String(id)));
+});
+
+test("a cancelled batch gives what was answered, with exit code 1", async () => {
+  const from = lm.generations.length;
+  lm.script((request) =>
+    textOf(request) === "cancel 0" ? { text: "done" } : { text: "x", failure: { how: "hang", after: 0 } },
+  );
+  const file = write("cancel.txt", ["cancel 0", "cancel 1", "cancel 2"]);
+  const watched = run(file);
+  await lm.generation(from + 3);
+  const list = (await (await chat.get("/v1/batches?limit=1")).json()) as { data: { id: string }[] };
+  await eventually(
+    async () => (await (await chat.get(`/v1/batches/${list.data[0]?.id}`)).json()) as Counted,
+    ({ request_counts }) => request_counts.completed === 1,
+  );
+  await fetch(`${chat.url}/v1/batches/${list.data[0]?.id}/cancel`, { method: "POST" });
+  const { code, err } = await watched;
+  assert.equal(code, 1);
+  assert.match(err, /cancelled: 1 of 3 answered/);
+  assert.equal(linesOf(join(folder, "cancel.answers.errors.jsonl"))[0].error.code, "batch_cancelled");
+});
+
+interface Counted {
+  readonly request_counts: { readonly completed: number };
+}
+
+test("a terminal gets a bar, and a program lines of JSON", async () => {
+  answering(5);
+  const bar = await run(write("bar.txt", ["bar 1", "bar 2", "bar 3"]), { tty: true });
+  assert.ok(bar.err.includes("\r\u001b[K"));
+  assert.match(bar.err, /(validating …|in_progress …|[█░]{24} {2}\d+ %)/);
+  const json = await run(write("json.txt", ["json 1", "json 2"]), { json: true });
+  assert.equal(json.code, 0);
+  const lines = json.out
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  const { id, status, total, completed, output } = lines.at(-1);
+  assert.match(id, /^batch_/);
+  assert.deepEqual([status, total, completed], ["completed", 2, 2]);
+  assert.equal(output, join(folder, "json.answers.jsonl"));
+  assert.deepEqual(Object.keys(lines[0]), ["id", "status", "total", "completed", "failed", "rate", "left_s"]);
+});
+
+test("what cannot be asked is a mistake of use, with the line", async () => {
+  const from = lm.generations.length;
+  const cases: [string | undefined, RegExp][] = [
+    [undefined, /a file is needed/],
+    [join(folder, "none.txt"), /no such file/],
+    [write("empty.txt", ["", ""]), /no lines/],
+    [write("mixed.jsonl", [{ prompt: "one" }, "two"]), /line 2 is not a JSON object/],
+    [write("blank.jsonl", [{ prompt: "one" }, { answer: "two" }]), /line 2 has neither a prompt/],
+    [write("wrong.jsonl", [{ custom_id: "a", method: "POST", url: "/v1/none", body: {} }]), /endpoint/],
+    [
+      write("twice.jsonl", ["", { id: 1, prompt: "a" }, { id: 1, prompt: "b" }]),
+      /line 3: custom_id "1" is on line 2 already/,
+    ],
+  ];
+  for (const [file, message] of cases) {
+    const { code, err, out } = await run(file);
+    assert.match(err, message);
+    assert.deepEqual([code, out], [2, ""]);
+  }
+  assert.equal(lm.generations.length, from);
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.endsWith(".part")),
+    [],
+  );
+});
+
+test("a station that is not running, and a batch that is not there, are said so at once", async () => {
+  const away = await run(write("away.txt", ["x"]), { url: "http://127.0.0.1:1" });
+  assert.equal(away.code, 1);
+  assert.match(away.err, /the station is not running/);
+  const unknown = await run(undefined, { resume: "batch_none" });
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.err, /You have no batch batch_none/);
+});
+
+test("batches are listed, looked at and cancelled by their verbs", async () => {
+  answering();
+  await run(write("verbs.txt", ["verbs"]));
+  const env = { PATH: process.env.PATH ?? "", PUGMARK_HOME: folder, CHAT_PORT: new URL(chat.url).port };
+  const pugmark = (...words: string[]) =>
+    promisify(execFile)(process.execPath, [join(import.meta.dirname, "main.ts"), "batch", ...words], { env });
+  const { stdout } = await pugmark("list");
+  assert.match(
+    stdout,
+    /^BATCH +STATUS +LINES +ANSWERED +REFUSED +SINCE\nbatch_[0-9a-f]{32} +completed +1 +1 +0 /,
+  );
+  const [{ id }] = JSON.parse((await pugmark("list", "--json")).stdout);
+  assert.match((await pugmark("status", id)).stdout, new RegExp(`${id} +completed`));
+  await assert.rejects(pugmark("cancel", id), (error: { code: number; stderr: string }) => {
+    assert.equal(error.code, 1);
+    assert.match(error.stderr, /The batch is over: it is completed/);
+    return true;
+  });
+});
