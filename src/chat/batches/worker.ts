@@ -48,6 +48,8 @@ const unwrittenMax = 256;
 const failuresMax = 3;
 const pauseMinMs = 500;
 const pauseMaxMs = 30_000;
+/** How long a caller's batches rest whose tokens of the day are spent, before one line is tried again. */
+const callerRestMs = 60_000;
 /** How long a server that stops goes on writing results. */
 const farewellMs = 5_000;
 
@@ -75,6 +77,8 @@ export class BatchWorker implements AsyncDisposable {
   readonly #held = new Map<string, Held>();
   readonly #ready: Held[] = [];
   readonly #runs = new Set<Promise<void>>();
+  /** Callers whose lines are left until then. */
+  readonly #resting = new Map<string, number>();
   readonly #storing = new Set<Promise<void>>();
   #claimSize: number;
   #claimedAt = Number.NEGATIVE_INFINITY;
@@ -125,7 +129,7 @@ export class BatchWorker implements AsyncDisposable {
     const { pool, config, clock, log } = this.#parts;
     const now = () => new Date(clock());
     const freed = await freeAbandonedLines(pool);
-    if (freed > 0) log.info({ lines: freed }, "lines of a server that has gone are run again");
+    if (freed > 0) log.info({ lines: freed }, "lines that no server holds are run again");
     let hasEnded = false;
     while (!this.#end.signal.aborted && (await writeOutput(pool, now()))) hasEnded = true;
     // What is still asked of a batch that was cancelled or has expired, nobody waits for.
@@ -141,7 +145,11 @@ export class BatchWorker implements AsyncDisposable {
     const { pool, linesAtOnce, leaseMs, clock } = this.#parts;
     if (this.#isPaused || this.#end.signal.aborted || this.#ready.length >= linesAtOnce) return;
     const limit = this.#nextClaimSize();
-    const lines = await claimLines(pool, { holder: this.#holder, leaseMs, limit, now: new Date(clock()) });
+    const now = clock();
+    for (const [caller, untilMs] of this.#resting) if (untilMs <= now) this.#resting.delete(caller);
+    const except = [...this.#resting.keys()];
+    const claim = { holder: this.#holder, leaseMs, limit, now: new Date(now), except };
+    const lines = await claimLines(pool, claim);
     for (const line of lines) {
       const held: Held = { line, failures: 0 };
       this.#held.set(keyOf(line), held);
@@ -186,6 +194,7 @@ export class BatchWorker implements AsyncDisposable {
     if ("passing" in outcome) {
       // Taken from us, or we stop: it is somebody else's.
       if (stop.signal.aborted) return;
+      if (outcome.passing === "rests") return this.#rest(held.line.caller, held);
       if (!(await this.#isUsedUp(held, outcome))) return void this.#ready.unshift(held);
     }
     this.#goOn();
@@ -195,6 +204,18 @@ export class BatchWorker implements AsyncDisposable {
     });
     // Not waited for: the next line may be asked while this result goes to the disk.
     this.#storing.add(storing);
+  }
+
+  /** Lets go of a caller's lines. Their leases lapse, and until then nobody is to ask them anyway. */
+  #rest(caller: string, held: Held): void {
+    const { clock, log } = this.#parts;
+    if (!this.#resting.has(caller)) log.info({ caller }, "batches of a caller rest: its tokens are spent");
+    this.#resting.set(caller, clock() + callerRestMs);
+    this.#held.delete(keyOf(held.line));
+    for (const other of this.#ready.splice(0)) {
+      if (other.line.caller === caller) this.#held.delete(keyOf(other.line));
+      else this.#ready.push(other);
+    }
   }
 
   /** Whether a line has failed so often that this is its result. */
