@@ -100,6 +100,9 @@ export async function createChat({ config, pool, clock = Date.now, batches }: Ch
   });
   const worker = new BatchWorker({
     ...standardSettings,
+    // As many as run at once: more would only wait.
+    linesAtOnce:
+      (config.DEEPSEEK_CONCURRENCY ?? standardSettings.linesAtOnce) * config.DEEPSEEK_API_URL.length,
     ...batches,
     config,
     pool,
