@@ -100,3 +100,14 @@ test("too many prompts, none, or a stranger among the parameters are refused", a
     assert.deepEqual([refused.status, refused.body.code], [400, "request-invalid"]);
   }
 });
+
+test("answers are not shared between callers who show different keys", async () => {
+  lm.script(() => ({ text: "for you alone" }));
+  const ask = async (key: string) => {
+    const headers = { authorization: `Bearer ${key}` };
+    const response = await chat.post("/chat/batch", { prompts: ["a secret"] }, { headers });
+    const { results } = (await response.json()) as { results: { cached: boolean }[] };
+    return results[0]?.cached;
+  };
+  assert.deepEqual([await ask("one"), await ask("two"), await ask("one")], [false, false, true]);
+});

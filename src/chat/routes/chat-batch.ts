@@ -150,6 +150,7 @@ function callOf(
     endpoint: "chat",
     priority: "batch",
     caller: request.caller,
+    shownKey: request.shownKey,
     requestId: request.id,
     sessionId: headers["x-session-id"],
     runId: headers["x-run-id"],
