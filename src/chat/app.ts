@@ -4,7 +4,7 @@ import { type App, createApp } from "../http/app.ts";
 import { edgeStatusOf } from "../http/problem.ts";
 import { storeStatusOf } from "../store/errors.ts";
 import { type InteractionLog, openInteractionLog } from "../store/interaction-log.ts";
-import { redactionOf } from "../store/interaction-record.ts";
+import { type Redact, redactionOf } from "../store/interaction-record.ts";
 import { keepInteractionsFor } from "../store/interaction-retention.ts";
 import type { Pool } from "../store/pool.ts";
 import { tokensUsedSince } from "../store/token-use.ts";
@@ -47,6 +47,7 @@ export interface RouteParts extends Required<Omit<ChatParts, "batches">> {
   readonly interactions: InteractionLog;
   readonly limits: Limits;
   readonly worker: BatchWorker;
+  readonly redact: Redact | undefined;
   readonly statusOf: Readonly<Record<string, number>>;
 }
 
@@ -125,6 +126,7 @@ export async function createChat({ config, pool, clock = Date.now, batches }: Ch
     interactions,
     limits,
     worker,
+    redact,
     statusOf,
   };
   chatRoute(app, parts);

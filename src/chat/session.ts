@@ -9,6 +9,7 @@ import {
   useConversation,
 } from "../store/conversations.ts";
 import type { InteractionLog } from "../store/interaction-log.ts";
+import type { Redact } from "../store/interaction-record.ts";
 import type { Pool } from "../store/pool.ts";
 import type { Call, Complete } from "./complete.ts";
 import type { Limits } from "./limits.ts";
@@ -21,6 +22,8 @@ export interface SessionParts {
   readonly interactions: InteractionLog;
   readonly limits: Limits;
   readonly upstreams: Pick<Upstreams, "contextOf">;
+  /** Of what a conversation keeps beside its interactions: its title and its summary. */
+  readonly redact: Redact | undefined;
 }
 
 /** What a question of a session is, before the conversation is put in front of it. */
@@ -51,6 +54,8 @@ const charsPerToken = 8;
 const summaryTokensMax = 1_024;
 const summaryCharsMax = 8_000;
 const titleCharsMax = 80;
+/** Of a prompt that is as long as a book only the beginning is looked at. */
+const titledCharsMax = 2_000;
 
 /**
  * The messages of a question with as much of its session before it as the model's context holds beside the
@@ -59,13 +64,13 @@ const titleCharsMax = 80;
  * were answered. Throws `StoreError` `database-away`.
  */
 export async function continueSession(parts: SessionParts, question: SessionQuestion): Promise<Continued> {
-  const { pool, interactions, limits, upstreams } = parts;
+  const { pool, interactions, limits, upstreams, redact = (text: string) => text } = parts;
   const { caller, sessionId, model, system, prompt } = question;
   const key = { caller, id: sessionId };
   const context = upstreams.contextOf(model) ?? contextTokensStandard;
   const summary = await useConversation(pool, {
     ...key,
-    title: titleOf(prompt) || sessionId,
+    title: titleOf(redact(prompt.slice(0, titledCharsMax))) || sessionId,
     at: new Date(),
   });
   // The turn before this one may still be on its way from the journal.
@@ -147,7 +152,7 @@ const summariser =
  * than no answer. Throws where the caller has left.
  */
 async function summarise(
-  { pool, complete }: SessionParts,
+  { pool, complete, redact = (text: string) => text }: SessionParts,
   { model, maxTokens: _max, overflow: _overflow, system: _system, prompt: _prompt, ...call }: SessionQuestion,
   {
     key,
@@ -185,7 +190,8 @@ async function summarise(
         temperature: 0,
       },
     });
-    const text = completion.text.replaceAll("\0", "").toWellFormed().trim().slice(0, summaryCharsMax);
+    const summed = redact(completion.text.replaceAll("\0", "").toWellFormed());
+    const text = summed.trim().slice(0, summaryCharsMax);
     if (text === "") return undefined;
     const made = { text, until, turns: (summary?.turns ?? 0) + read.length };
     await keepSummary(pool, key, made);

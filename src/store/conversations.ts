@@ -181,6 +181,11 @@ export async function findConversation(
   return rows[0];
 }
 
+/** Removes conversations that nobody has used since then. */
+export async function deleteConversationsBefore(pool: Pool, at: Date): Promise<void> {
+  await query(pool, "delete from conversations where last_used_at < $1", [at]);
+}
+
 /** Removes a conversation and every interaction of its session. Gives how many; `undefined` where there is none. */
 export async function removeConversation(
   pool: Pool,

@@ -1,3 +1,4 @@
+import { deleteConversationsBefore } from "./conversations.ts";
 import { deleteInteractions } from "./interactions.ts";
 import type { JournalLog } from "./journal/journal.ts";
 import type { Pool } from "./pool.ts";
@@ -11,13 +12,14 @@ export interface Retention {
   readonly log: JournalLog;
 }
 
-/** Deletes what is older than it may become: now, and every hour until it is disposed of. */
+/** Deletes what is older than it may become, conversations that were not used for as long included: now, and every hour until it is disposed of. */
 export function keepInteractionsFor({ pool, days, log }: Retention): AsyncDisposable {
   const stop = new AbortController();
   const sweep = async () => {
     const to = new Date(Date.now() - days * 86_400_000);
     try {
       const deleted = await deleteInteractions(pool, { to }, stop.signal);
+      await deleteConversationsBefore(pool, to);
       if (deleted > 0) log.info({ deleted, olderThan: to }, "old interactions deleted");
     } catch (error) {
       log.warn({ err: error }, "old interactions not deleted; tried again in an hour");

@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 import { v7 as uuidv7 } from "uuid";
 import { eventually } from "../../test/lm-studio/chat-server.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
+import { listConversations, useConversation } from "./conversations.ts";
 import { newInteraction as interaction, silent } from "./interaction.fixture.ts";
 import { type InteractionLog, openInteractionLog } from "./interaction-log.ts";
 import type { NewInteraction } from "./interaction-record.ts";
@@ -202,6 +203,8 @@ test("old interactions are deleted when their days are over, and no others", asy
   const old = Array.from({ length: 1_200 }, () => ago(31));
   const young = ago(29);
   await record(...old, young);
+  for (const [id, { createdAt: at }] of Object.entries({ forgotten: ago(31), used: ago(29) }))
+    await useConversation(pool, { caller: "aged", id, title: id, at });
   const isGone = async () =>
     (await listInteractions(pool, { model: "aged", limit: 2_000 })).map(({ id }) => id);
   {
@@ -209,5 +212,10 @@ test("old interactions are deleted when their days are over, and no others", asy
     await eventually(isGone, (ids) => ids.length === 1);
   }
   assert.deepEqual(await isGone(), [young.id]);
+  const conversations = await listConversations(pool, "aged", { limit: 10 });
+  assert.deepEqual(
+    conversations.map(({ id }) => id),
+    ["used"],
+  );
   assert.equal(await deleteInteractions(pool, { model: "aged" }), 1);
 });

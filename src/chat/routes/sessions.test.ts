@@ -199,3 +199,14 @@ test("what shapes an answer reaches the model as it is", async () => {
     assert.equal((await chat.post("/chat", { prompt: "Hi", ...wrong })).status, 400, JSON.stringify(wrong));
   }
 });
+
+test("what is to be redacted is in no title and in no turn that is sent along, and the model is asked as it stands", async () => {
+  await using redacting = await startChat(lm, database.url, { INTERACTION_REDACT: "\\d{4} \\d{4}" });
+  const say = (prompt: string) => redacting.post("/chat", { prompt, session_id: "private" });
+  assert.equal((await say("Call 5551 2345")).status, 200);
+  assert.match(JSON.stringify(lm.generations.at(-1)?.body.messages), /5551 2345/);
+  assert.equal((await say("And then?")).status, 200);
+  assert.doesNotMatch(JSON.stringify(lm.generations.at(-1)?.body.messages), /5551/);
+  const { title } = (await (await redacting.get("/sessions/private")).json()) as { title: string };
+  assert.equal(title, "Call [redacted]");
+});

@@ -126,8 +126,8 @@ export function sessionRoutes(app: App, { pool, interactions }: RouteParts): voi
       },
     },
     async ({ caller, params: { id } }) => {
-      // What is still in the journal would come after.
-      await interactions.settled();
+      // What is still in the journal would come after, and what was in it with the next process.
+      await interactions.leaveJournal();
       const removed = await removeConversation(pool, { caller, id });
       if (removed === undefined) throw unknown(id);
       return { interactions: removed };
