@@ -78,6 +78,19 @@ export class ChatClient implements AsyncDisposable {
     return this.#read(await this.#send("GET", path), schema);
   }
 
+  /** What a path answers, as it comes; throws where it does not come to its end. */
+  async body(path: string): Promise<AsyncIterable<Buffer>> {
+    const { body } = await this.#send("GET", path);
+    const brokenOff = (error: unknown) => this.#brokenOff(error);
+    return (async function* () {
+      try {
+        yield* body as AsyncIterable<Buffer>;
+      } catch (error) {
+        throw brokenOff(error);
+      }
+    })();
+  }
+
   async delete<Schema extends TSchema>(path: string, schema: Schema): Promise<Static<Schema>> {
     return this.#read(await this.#send("DELETE", path), schema);
   }

@@ -9,6 +9,7 @@ import type { ChatOptions } from "./chat.ts";
 import { completionScript, namesCommand, ownServices, type Shell, shells } from "./completion.ts";
 import type { ExportTarget } from "./export.ts";
 import { exitCodes, fail } from "./failure.ts";
+import type { HistoryFilter, HistoryOptions } from "./history.ts";
 import type { LogsOptions } from "./logs.ts";
 import { findPlace, type Place } from "./place.ts";
 import { printTable } from "./table.ts";
@@ -30,6 +31,7 @@ const ofTheStation = new Set([
   "cache",
   "chat",
   "sessions",
+  "history",
   "init",
   "completion",
 ]);
@@ -464,6 +466,34 @@ function program(): Command {
       process.exitCode = await deleteSessions(settings().config, ids);
     });
 
+  const history = filtered(
+    pugmark.command("history").description("past calls of the model, the newest first; search, take along"),
+  )
+    .option("-n, --limit <count>", "how many to list (default: 20)", sessionCount)
+    .option("--json", "the same as JSON")
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark history",
+        "pugmark history --q 'roost -camp' --since 7d",
+        "pugmark history export calls.jsonl",
+        "pugmark history export - --session trip | jq -r .response",
+      ),
+    )
+    .action(async (options: HistoryOptions) => {
+      const { historyCommand } = await import("./history.ts");
+      process.exitCode = await historyCommand(settings().config, options);
+    });
+  filtered(
+    history
+      .command("export")
+      .description("all of them, whole, as JSON Lines")
+      .argument("<file>", "where to; - is standard output"),
+  ).action(async (target: string, filter: HistoryFilter) => {
+    const { exportHistory } = await import("./history.ts");
+    process.exitCode = await exportHistory(settings().config, target, filter);
+  });
+
   pugmark
     .command("export")
     .description("the services as files of another supervisor; what it cannot do is listed")
@@ -559,6 +589,15 @@ function sessionCount(text: string): number {
   const number = /^\d{1,3}$/.test(text) ? Number(text) : 0;
   if (number < 1 || number > 200) throw new InvalidArgumentError("A number from 1 to 200 is needed.");
   return number;
+}
+
+/** The options by which past calls are chosen. */
+function filtered(command: Command): Command {
+  return command
+    .option("-q, --q <words>", 'words of question or answer; "as they stand", or, -without')
+    .option("-s, --session <name>", "only of this conversation", sessionName)
+    .option("-m, --model <name>", "only of this model")
+    .option("--since <time>", "only since then: 10m, 2h, 3d, 2026-11-22T10:00:00Z", time);
 }
 
 function time(text: string): number {

@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { startChat, type TestChat } from "../../test/lm-studio/chat-server.ts";
+import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
+import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
+
+let database: TestDatabase;
+let lm: LmStudio;
+let server: TestChat;
+const home = mkdtempSync(join(tmpdir(), "pugmark-history-"));
+
+before(async () => {
+  database = await testDatabase();
+  lm = await startLmStudio();
+  server = await startChat(lm, database.url);
+  for (const prompt of ["Where does it roost?", "Where does it feed?"]) {
+    await server.post("/chat", { prompt, session_id: prompt.includes("feed") ? "trip" : undefined });
+  }
+});
+after(async () => {
+  await server[Symbol.asyncDispose]();
+  await lm[Symbol.asyncDispose]();
+  await database[Symbol.asyncDispose]();
+  rmSync(home, { recursive: true });
+});
+
+/** Runs `pugmark history` as a user would, in front of the chat server at this URL. */
+function history(
+  url: string,
+  ...args: readonly string[]
+): Promise<{ code: number; out: string; err: string }> {
+  const { PATH = "" } = process.env;
+  const env = { PATH, HOME: home, PUGMARK_HOME: home, CHAT_PORT: new URL(url).port };
+  return new Promise((resolve) => {
+    const main = join(import.meta.dirname, "main.ts");
+    const child = execFile(process.execPath, [main, "history", ...args], { env }, (_error, out, err) =>
+      resolve({ code: child.exitCode ?? -1, out, err }),
+    );
+  });
+}
+
+test("past calls are listed newest first, and found by words, session and time", async () => {
+  const { code, out, err } = await history(server.url);
+  assert.deepEqual([code, err], [0, ""]);
+  const call = (asked: string) =>
+    `\\d{4}-\\d\\d-\\d\\d [\\d:]{8}  deepseek-r1-distill-qwen-7b  \\d+\\.\\d\\d s\\n> ${asked}\\?\\nYou asked: ${asked}\\?\\n\\n`;
+  assert.match(out, new RegExp(`^${call("Where does it feed")}${call("Where does it roost")}$`));
+  assert.match(
+    (await history(server.url, "--q", "roost")).out,
+    new RegExp(`^${call("Where does it roost")}$`),
+  );
+  assert.match(
+    (await history(server.url, "--session", "trip")).out,
+    new RegExp(`^${call("Where does it feed")}$`),
+  );
+  assert.match((await history(server.url, "--since", "2100-01-01")).out, /^No calls of a model/);
+  assert.match((await history(server.url, "--limit", "1")).err, /^There are more/);
+  const [row] = JSON.parse((await history(server.url, "--json", "--q", "feed")).out);
+  assert.equal(row.session_id, "trip");
+});
+
+test("an export goes to a file or to standard output, whole calls on their lines", async () => {
+  const file = join(home, "calls.jsonl");
+  assert.deepEqual(await history(server.url, "export", file), { code: 0, out: "", err: "" });
+  const rows = readFileSync(file, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    rows.map(({ response }) => response),
+    ["You asked: Where does it feed?", "You asked: Where does it roost?"],
+  );
+  const { out } = await history(server.url, "export", "-", "--session", "trip");
+  assert.deepEqual(JSON.parse(out), rows[0]);
+});
+
+test("an export that breaks off leaves no file, and says so", async (t) => {
+  const half = createServer((_request, response) => {
+    response.writeHead(200, { "content-type": "application/x-ndjson" });
+    response.write('{"id":"1"}\n', () => response.destroy());
+  });
+  await new Promise<void>((resolve) => half.listen(0, "127.0.0.1", resolve));
+  t.after(() => half.close());
+  const { port } = half.address() as { port: number };
+  const before = readdirSync(home);
+  const { code, err } = await history(`http://127.0.0.1:${port}`, "export", join(home, "half.jsonl"));
+  assert.equal(code, 1);
+  assert.match(err, /broke off/);
+  assert.deepEqual(readdirSync(home), before);
+});
+
+test("a file that cannot be written is named", async () => {
+  const { code, err } = await history(server.url, "export", join(home, "nowhere", "calls.jsonl"));
+  assert.equal(code, 1);
+  assert.match(err, /nowhere\/calls\.jsonl.* cannot be written \(ENOENT\)/);
+});

@@ -1,0 +1,136 @@
+import { createWriteStream } from "node:fs";
+import { rename, rm } from "node:fs/promises";
+import type { Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { styleText } from "node:util";
+import { type Static, Type } from "typebox";
+import type { Config } from "../config/config.ts";
+import { ChatClient, ChatClientError, chatAddress } from "./chat-client.ts";
+import { fail } from "./failure.ts";
+import { fitLine } from "./fit-line.ts";
+import { oneLine } from "./plain-text.ts";
+
+/** Which calls are meant; what is absent says nothing. */
+export interface HistoryFilter {
+  /** Words of the question or the answer. */
+  readonly q?: string;
+  readonly session?: string;
+  readonly model?: string;
+  /** Not before, milliseconds since 1970. */
+  readonly since?: number;
+}
+
+export interface HistoryOptions extends HistoryFilter {
+  /** How many are listed. Default 20. */
+  readonly limit?: number;
+  readonly json?: boolean;
+}
+
+const nullable = Type.Union([Type.String(), Type.Null()]);
+type Listed = Static<typeof Listed>;
+const Listed = Type.Object({
+  created_at: Type.String(),
+  model: Type.String(),
+  outcome: Type.String(),
+  cache: nullable,
+  processing_time_ms: Type.Number(),
+  prompt_preview: nullable,
+  response_preview: nullable,
+});
+const Page = Type.Object({ data: Type.Array(Listed), next_cursor: nullable });
+
+/** `pugmark history`: the newest calls of a model, a line each and its answer below. */
+export async function historyCommand(
+  config: Config,
+  { limit = 20, json, ...filter }: HistoryOptions,
+): Promise<number> {
+  return withClient(config, async (client) => {
+    const { data, next_cursor: next } = await client.get(`/interactions?${queryOf(filter, limit)}`, Page);
+    if (json) return console.log(JSON.stringify(data, null, 2));
+    if (data.length === 0) return console.log("No calls of a model are in the log that this means.");
+    for (const call of data) console.log(shown(call));
+    if (next !== null) console.error("There are more: --limit shows up to 200, `history export` all.");
+  });
+}
+
+/** `pugmark history export`: whole calls as JSON Lines, into a file that is there only once it is whole, or `-`. */
+export async function exportHistory(config: Config, target: string, filter: HistoryFilter): Promise<number> {
+  return withClient(config, async (client) => {
+    const lines = counted(await client.body(`/interactions/export?${queryOf(filter)}`), process.stderr);
+    if (target === "-") return pipeline(lines, process.stdout, { end: false }).catch(unlessNobodyReads);
+    const part = `${target}.part`;
+    try {
+      await pipeline(lines, createWriteStream(part, { mode: 0o600 }));
+      await rename(part, target);
+    } catch (error) {
+      await rm(part, { force: true });
+      throw error;
+    }
+  });
+}
+
+const redrawMs = 100;
+
+/** Passes bytes on, and says on a terminal how many calls went by. */
+async function* counted(
+  bytes: AsyncIterable<Buffer>,
+  screen: Writable & { readonly isTTY?: boolean },
+): AsyncGenerator<Buffer> {
+  let calls = 0;
+  let drawnAt = 0;
+  const draw = (end: string) => {
+    if (screen.isTTY) screen.write(`\r\u001b[K${calls.toLocaleString("en")} calls${end}`);
+  };
+  for await (const chunk of bytes) {
+    for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) calls += 1;
+    if (performance.now() - drawnAt > redrawMs) {
+      draw("");
+      drawnAt = performance.now();
+    }
+    yield chunk;
+  }
+  draw("\n");
+}
+
+function queryOf({ q, session, model, since }: HistoryFilter, limit?: number): URLSearchParams {
+  const given = {
+    q,
+    session_id: session,
+    model,
+    from: since === undefined ? undefined : new Date(since).toISOString(),
+    limit: limit?.toString(),
+  };
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(given)) if (value !== undefined) query.set(name, value);
+  return query;
+}
+
+function shown(call: Listed): string {
+  const { created_at: at, model, outcome, cache, processing_time_ms: ms } = call;
+  const when = new Date(at).toLocaleString("sv-SE"); // local, and reads like an ISO time
+  const how = outcome === "ok" ? (cache === "HIT" ? "from the cache" : "") : outcome;
+  const facts = styleText(
+    "dim",
+    [when, oneLine(model), `${(ms / 1000).toFixed(2)} s`, how].join("  ").trimEnd(),
+  );
+  const columns = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
+  const lines = [`> ${oneLine(call.prompt_preview ?? "")}`, oneLine(call.response_preview ?? "")];
+  return [facts, ...lines.filter(Boolean).map((line) => fitLine(line, columns)), ""].join("\n");
+}
+
+function unlessNobodyReads(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
+}
+
+async function withClient(config: Config, work: (client: ChatClient) => Promise<void>): Promise<number> {
+  await using client = new ChatClient(chatAddress(config));
+  try {
+    await work(client);
+    return 0;
+  } catch (error) {
+    if (error instanceof ChatClientError) return fail([oneLine(error.message)], 1);
+    const { code, path } = error as NodeJS.ErrnoException;
+    if (path === undefined) throw error;
+    return fail([`${path} cannot be written (${code})`], 1);
+  }
+}
