@@ -5,6 +5,7 @@ import { ChatError } from "../chat-error.ts";
 import { type Endpoint, endpoints } from "./endpoints.ts";
 import { classify } from "./errors.ts";
 import { Patience, type PatienceOptions } from "./patience.ts";
+import { PayloadReader, parsed } from "./payload-reader.ts";
 import { type ServerSentEvent, SseParser } from "./sse.ts";
 
 export interface Order {
@@ -43,6 +44,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined;
   /** Reads a stream; otherwise the parts of what comes in one piece are kept. */
   #parser: SseParser | undefined;
+  readonly #payloads = new PayloadReader();
+  /** What one read of the socket brought of a stream. */
+  #gathered: Buffer[] = [];
   readonly #parts: Buffer[] = [];
   /** What came before the first token, and is passed on with it: until then the answer may still fail and be asked again. */
   readonly #early: AnswerEvent[] = [];
@@ -94,7 +98,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // After its end only the connection's turn is waited for, without which it could not be used again.
     if (this.#isOver) return;
     try {
-      if (this.#parser) this.#read(this.#parser.push(bytes));
+      if (this.#parser) this.#gather(bytes);
       else this.#keep(bytes);
     } catch (error) {
       this.#fail(error);
@@ -102,6 +106,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
+    this.#readGathered();
     if (this.#isOver) {
       this.#patience.end();
       return;
@@ -118,8 +123,30 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#readGathered();
     this.#fail(error);
   }
+
+  /**
+   * LM Studio sends each token as a chunk of its own, and one read of the socket may bring many: they are read
+   * together, before anything else is.
+   */
+  #gather(bytes: Buffer): void {
+    if (this.#gathered.push(bytes) === 1) queueMicrotask(this.#readGathered);
+  }
+
+  readonly #readGathered = () => {
+    if (this.#gathered.length === 0 || !this.#parser) return;
+    const [first] = this.#gathered;
+    const bytes = this.#gathered.length === 1 ? (first as Buffer) : Buffer.concat(this.#gathered);
+    this.#gathered = [];
+    if (this.#isOver) return;
+    try {
+      this.#read(this.#parser.push(bytes));
+    } catch (error) {
+      this.#fail(error);
+    }
+  };
 
   /** Takes the events up to the first that is none: tokens that came before an error still count. */
   #read(events: readonly ServerSentEvent[]): void {
@@ -136,7 +163,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
         if (isLast) break;
         continue;
       }
-      const value = parsed(data);
+      const value = this.#payloads.read(data);
       failure = failureOf(event, value);
       if (failure !== undefined) break;
       if (beforeTokens.test(event) && this.#early.length < earlyMax) {
@@ -223,13 +250,4 @@ function foreign(): ChatError {
     "upstream-invalid",
     "What answers at DEEPSEEK_API_URL does not speak as LM Studio does.",
   );
-}
-
-/** `undefined` where the text is not JSON. */
-export function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,7 +1,7 @@
 import type { Dispatcher } from "undici";
 import { ChatError } from "../chat-error.ts";
 import { classify, connectionError, isStaleConnection } from "./errors.ts";
-import { parsed } from "./exchange.ts";
+import { parsed } from "./payload-reader.ts";
 
 /** A model as LM Studio lists it, with what its native APIs add where they answer. */
 export interface ListedModel {

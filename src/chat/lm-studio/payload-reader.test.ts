@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { PayloadReader } from "./payload-reader.ts";
+
+const head = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: "m" };
+const chunk = (delta: unknown, finish_reason: string | null = null, more = {}) =>
+  JSON.stringify({ ...head, choices: [{ index: 0, delta, logprobs: null, finish_reason }], ...more });
+
+/** Reads all of them as one stream, and says whether each came out as JSON.parse gives it. */
+function assertRead(payloads: readonly string[]): void {
+  const reader = new PayloadReader();
+  for (const payload of payloads) {
+    let value: unknown;
+    try {
+      value = JSON.parse(payload);
+    } catch {
+      value = undefined;
+    }
+    assert.deepEqual(reader.read(payload), value, payload);
+  }
+}
+
+test("chunks are what they would be, parsed one by one", () => {
+  assertRead([
+    chunk({ role: "assistant", content: "Hi" }),
+    chunk({ role: "assistant", content: ' "there" \n\u2028 ü 🐾 "delta":{}' }),
+    chunk({ reasoning_content: "hm" }),
+    chunk({ tool_calls: [{ index: 0, function: { arguments: '{"a":' } }] }),
+    chunk(null),
+    chunk({}),
+    chunk({}, "stop"),
+    chunk({ content: "late" }, "stop"),
+    JSON.stringify({ ...head, choices: [], usage: { prompt_tokens: 1 } }),
+    chunk({ content: "on" }),
+  ]);
+});
+
+test("what only looks like the chunk before is read anew", () => {
+  assertRead([
+    chunk({ content: "a" }),
+    chunk({ content: "b" }, null, { extra: 1 }),
+    chunk({ content: "c" }).replace("chatcmpl-1", "chatcmpl-2"),
+    // More beside the delta, and text that ends as a chunk does.
+    chunk({ content: "d" }).replace('"d"}', '"d"},"more":{"x":1}'),
+    chunk({ content: "e" }).replace('"e"', '"e'),
+    `${chunk({ content: "f" })}${chunk({ content: "f" })}`,
+    "[]",
+    "null",
+    '"delta":',
+    "",
+  ]);
+});
+
+test("a chunk that is written with spaces or escapes, or says delta twice, is read as well", () => {
+  const spaced = JSON.stringify(JSON.parse(chunk({ content: "a" })), null, 1);
+  const escaped = chunk({ content: "X" }).replace("X", "\\u0041");
+  const twice = JSON.stringify({ delta: "x", ...JSON.parse(chunk({ content: "a" })) });
+  assertRead([
+    spaced,
+    spaced,
+    escaped,
+    escaped,
+    chunk({ content: "b" }),
+    twice,
+    twice,
+    chunk({ content: "c" }),
+  ]);
+});
+
+test("no two values share what a reader could change", () => {
+  const reader = new PayloadReader();
+  const values = ["a", "b"].map((content) => reader.read(chunk({ content })) as { choices: unknown[] });
+  assert.notEqual(values[0]?.choices, values[1]?.choices);
+  assert.notEqual(values[0]?.choices[0], values[1]?.choices[0]);
+});
