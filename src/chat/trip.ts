@@ -68,7 +68,8 @@ export class Trip {
     if (known) return known;
     const { head, text, reasoning, toolCalls, finishReason, usage } = completion;
     const content = { ...this.#asked(head.model), text, reasoning, toolCalls, finishReason, usage };
-    if (!isOwn) contents.set(completion, content);
+    // Remembered from the second one on: most answers are given once, and each entry costs the collector.
+    if (!isOwn && this.source.cache !== "MISS") contents.set(completion, content);
     return content;
   }
 

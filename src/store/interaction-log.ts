@@ -7,7 +7,7 @@ import type { Pool } from "./pool.ts";
 /** The log of every call of a model. */
 export interface InteractionLog extends AsyncDisposable {
   /**
-   * Resolves once the interaction is on disk, in the journal; Postgres has it a few milliseconds later, or when it is
+   * Resolves once the interaction is on disk, in the journal; Postgres has it a tenth of a second later, or when it is
    * back. Rejects with `StoreError` `store-busy` or `journal-unwritable`.
    */
   readonly record: (interaction: NewInteraction) => Promise<void>;

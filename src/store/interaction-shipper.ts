@@ -21,7 +21,7 @@ const backoffMaxMs = 5_000;
  * the journal wants too. Nobody waits for it, and who does (`settled`) cuts it short.
  */
 const gatherRows = 1_000;
-const gatherMs = 10;
+const gatherMs = 100;
 /** How long a reader waits at most for what was recorded before. */
 const settleMs = 2_000;
 
