@@ -113,7 +113,7 @@ export interface CallEnd {
 
 /** Calls under way at once; each holds its answer in memory. */
 const callsMax = 1_024;
-/** Characters of one answer, thinking included. */
+/** Characters of one answer, thinking and calls included. */
 const answerCharsMax = 4 * 1024 * 1024;
 
 /** Gives the answer once its interaction is on disk. */
@@ -220,8 +220,6 @@ export function createComplete(parts: CompleteParts): Complete {
   }
 
   async function fly(flight: Flight, reader: AnswerReader, call: Call): Promise<FlightEnd> {
-    let counted = 0;
-    let chars = 0;
     try {
       const { endpoint, priority, caller, requestId, body } = call;
       const { signal } = flight.stop;
@@ -242,11 +240,7 @@ export function createComplete(parts: CompleteParts): Complete {
           } finally {
             flight.said();
           }
-          for (; counted < reader.deltas.length; counted += 1) {
-            const { text, reasoning } = reader.deltas[counted] as Delta;
-            chars += (text?.length ?? 0) + (reasoning?.length ?? 0);
-          }
-          if (chars > answerCharsMax) {
+          if (reader.chars > answerCharsMax) {
             throw new ChatError("upstream-invalid", "The model's answer does not end.");
           }
         },

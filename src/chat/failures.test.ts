@@ -113,6 +113,24 @@ test("a stream by /chat that breaks off ends with a problem", async () => {
   assert.equal(events.at(-1)?.data.code, "upstream-cut");
 });
 
+for (const stream of [true, false]) {
+  test(`an answer that does not end is broken off, also where it is held back (${stream ? "stream" : "JSON"})`, async () => {
+    // The stand-in would end it well.
+    lm.script(() => ({ pieces: Array(6).fill("y".repeat(1024 * 1024)) }));
+    for (const [path, asked] of [
+      ["/v1/chat/completions", { messages: [{ role: "user", content: `On and on ${stream}` }] }],
+      ["/v1/completions", { prompt: "On and on" }],
+      ["/v1/responses", { input: "On and on" }],
+    ] as const) {
+      const response = await chat.post(path, { ...asked, model: "qwen", stream });
+      const end = (await response.text()).slice(-300);
+      assert.match(end, /"code":"upstream_invalid"/, path);
+      assert.match(end, /does not end/, path);
+    }
+    lm.script(() => ({ text: "Fine again." }));
+  });
+}
+
 test("LM Studio away is 503 with what to start, and is noticed when it is back", async () => {
   await using away = await startLmStudio();
   await using server = await startChat(away, database.url);

@@ -18,6 +18,8 @@ export interface AnswerReader {
   readonly head: Head | undefined;
   /** All that was given out so far, for the log of an answer that broke off. */
   readonly deltas: readonly Delta[];
+  /** Characters that it was told so far, what is still held back included. */
+  readonly chars: number;
   /**
    * What these events settle. Throws `ChatError` `upstream-invalid` on what is no part of an answer, or the
    * error that the model reports.

@@ -77,3 +77,12 @@ test("a stream without a reason to end is no answer", () => {
   reader.end();
   assert.throws(() => reader.completion(), { code: "upstream-invalid" });
 });
+
+test("all that is taken in counts towards its length, held back or not", () => {
+  const reader = new ChatAnswer(options({ isRead: false, json: true }));
+  reader.events([chunk({ reasoning_content: "abc" }), chunk({ content: "defgh" })]);
+  assert.equal(reader.chars, 8);
+  const call = { index: 0, id: "1", function: { name: "find", arguments: "x".repeat(1_000) } };
+  reader.events([chunk({ tool_calls: [call] })]);
+  assert.ok(reader.chars > 1_008);
+});

@@ -10,6 +10,7 @@ import type { AnswerEvent, AnswerReader, ReaderOptions } from "./answer-reader.t
  */
 export class ChatAnswer implements AnswerReader {
   readonly deltas: Delta[] = [];
+  chars = 0;
   head: Head | undefined;
   readonly #options: ReaderOptions;
   readonly #separator: Separator | undefined;
@@ -34,6 +35,7 @@ export class ChatAnswer implements AnswerReader {
       this.#isWhole ||= event === "whole";
       this.#finishReason ??= chunk.finishReason;
       this.#usage ??= chunk.usage;
+      this.chars += charsOf(chunk);
       this.deltas.push(...(this.#separator ? this.#separator.push(chunk) : plain(chunk)));
     }
     return this.deltas.slice(before);
@@ -82,6 +84,10 @@ export class ChatAnswer implements AnswerReader {
 
 function headOf({ id, created, model, system_fingerprint }: Chunk): Head {
   return { id, created, model, ...(system_fingerprint === undefined ? {} : { system_fingerprint }) };
+}
+
+function charsOf({ content, reasoning, toolCalls }: Chunk): number {
+  return content.length + reasoning.length + (toolCalls ? JSON.stringify(toolCalls).length : 0);
 }
 
 function plain({ content }: Chunk): Delta[] {

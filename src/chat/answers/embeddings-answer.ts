@@ -18,6 +18,8 @@ export interface EmbeddingList {
 /** Reads the answer of `/v1/embeddings`, which always comes whole: `raw` of its completion is the `EmbeddingList`. */
 export class EmbeddingsAnswer implements AnswerReader {
   readonly deltas: readonly Delta[] = [];
+  /** It has come whole, and its bytes are bounded. */
+  readonly chars = 0;
   head: Head | undefined;
   #list: EmbeddingList | undefined;
 

@@ -21,6 +21,7 @@ export interface FinalEvent {
  */
 export class ResponsesAnswer implements AnswerReader {
   readonly deltas: Delta[] = [];
+  chars = 0;
   head: Head | undefined;
   readonly #announced: { head: Head | undefined; readonly deltas: Delta[] } = { head: undefined, deltas: [] };
   #final: FinalEvent | undefined;
@@ -59,7 +60,9 @@ export class ResponsesAnswer implements AnswerReader {
     if (type === "response.failed") throw classify({ error: response?.error });
     if (typeof response?.model === "string") this.#announced.head ??= headOf(response);
     if (announcing.test(type)) {
-      this.#announced.deltas.push({ event: responseEvent(type, value) });
+      const event = responseEvent(type, value);
+      this.chars += event.length;
+      this.#announced.deltas.push({ event });
       return;
     }
     this.head ??= this.#announced.head;
@@ -71,10 +74,13 @@ export class ResponsesAnswer implements AnswerReader {
     }
     if (typeof type !== "string" || !type.startsWith("response.")) throw noPart();
     const words = typeof delta === "string" ? delta : undefined;
+    const told = responseEvent(type, value);
+    // Of a token its words count, as elsewhere; of what has none all of it is kept.
+    this.chars += (words || told).length;
     this.deltas.push({
       ...(type === "response.output_text.delta" && words ? { text: words } : {}),
       ...(thinking.test(type) && words ? { reasoning: words } : {}),
-      event: responseEvent(type, value),
+      event: told,
     });
   }
 }
