@@ -43,7 +43,7 @@ test("whatever the model sees makes another question", () => {
 test("values nested without end are refused, wherever they are", () => {
   let deep: unknown = 1;
   for (let i = 0; i < 5_000; i += 1) deep = [deep];
-  for (const name of ["messages", "tools", "logit_bias"]) {
+  for (const name of ["messages", "tools", "logit_bias", "metadata", "user", "ttl"]) {
     assert.throws(() => withBody({ [name]: deep }), { code: "request-too-deep" });
   }
 });

@@ -43,8 +43,10 @@ export function requestKey({ endpoint, caller, shownKey, separates, body }: Ques
   const prompt = canonical(body[asked], 0);
   let rest = "";
   for (const name of Object.keys(body).sort()) {
-    if (name === asked || transport.has(name) || body[name] === undefined) continue;
+    if (name === asked || body[name] === undefined) continue;
+    // All of it is written out as JSON for LM Studio and for the log.
     checkDepth(body[name], 0);
+    if (transport.has(name)) continue;
     rest += `${JSON.stringify(name)}:${ordered.has(name) ? JSON.stringify(body[name]) : canonical(body[name], 0)},`;
   }
   const digest = hash(
