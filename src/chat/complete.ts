@@ -192,6 +192,8 @@ export function createComplete(parts: CompleteParts): Complete {
     const other = call.caching.read ? flights.get(key) : undefined;
     const joined = other && isCompany(other, call) ? other : undefined;
     if (joined) trip.source = { cache: "JOINED" };
+    // Whoever asked before may have wanted it whole.
+    if (joined && sink) joined.answer.readAlong();
     trip.flight = joined ?? launch(call, key, sink !== undefined);
     const begin = (head: Head) => sink?.begin(head, trip.source, trip.timing());
     return follow(trip.flight, call.stop.signal, sink && { begin, deltas: sink.deltas });

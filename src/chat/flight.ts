@@ -21,7 +21,7 @@ export type FlightEnd = { readonly completion: Completion } | { readonly error: 
  */
 export class Flight {
   /** What was said so far. */
-  readonly answer: Pick<AnswerReader, "head" | "deltas">;
+  readonly answer: Pick<AnswerReader, "head" | "deltas" | "readAlong">;
   /** By which it waits for its turn. */
   readonly priority: Priority;
   /** Where it was sent to last. Times are milliseconds of `performance.now`. */

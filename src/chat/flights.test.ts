@@ -55,6 +55,27 @@ test("a hundred identical questions at once are one for the model, and a row eac
   assert.ok(rows.every(({ response, prompt }) => response === "Once for all." && prompt[0].content));
 });
 
+test("who wants a stream of what others want whole reads it live as well", async () => {
+  const { promise: go, resolve } = Promise.withResolvers<void>();
+  lm.script({ text: "one two three four", heldAfter: { tokens: 2, until: go } });
+  const whole = chat.post(path, body("Whole first"));
+  await underWay(1);
+  const late = await chat.post(path, body("Whole first", { stream: true }));
+  assert.equal(late.headers.get("x-cache"), "JOINED");
+  const reader = (late.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()).getReader();
+  let soFar = "";
+  while (!soFar.includes("two")) soFar += (await reader.read()).value;
+  resolve();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    soFar += value;
+  }
+  assert.match(soFar, /three[^]*four[^]*\[DONE\]/);
+  const { choices } = (await (await whole).json()) as { choices: [{ message: { content: string } }] };
+  assert.equal(choices[0].message.content, "one two three four");
+});
+
 test("who joins a stream late reads what was said so far, and then goes on live", async () => {
   const { promise: go, resolve } = Promise.withResolvers<void>();
   lm.script({ text: "one two three four", heldAfter: { tokens: 2, until: go } });

@@ -25,6 +25,8 @@ export interface AnswerReader {
    * error that the model reports.
    */
   events(events: readonly AnswerEvent[]): Delta[];
+  /** Somebody reads along from now on: what was held back only until the answer is whole is given out. */
+  readAlong(): void;
   /** What was held back until no more came. To be called once, also where the answer broke off. */
   end(): Delta[];
   /** The answer, after `end`. Throws `ChatError` `upstream-invalid` where it is not whole. */
@@ -38,7 +40,7 @@ export interface ReaderOptions {
   readonly separates: boolean;
   /** JSON was asked for. */
   readonly json: boolean;
-  /** Somebody reads along: nothing is then held back until it is whole. */
+  /** Somebody reads along from the start. */
   readonly isRead: boolean;
   readonly forms: ThinkingForms;
 }

@@ -41,6 +41,10 @@ export class ChatAnswer implements AnswerReader {
     return this.deltas.slice(before);
   }
 
+  readAlong(): void {
+    this.deltas.push(...(this.#separator?.release() ?? []));
+  }
+
   end(): Delta[] {
     const held = this.#separator?.end() ?? [];
     this.deltas.push(...held);

@@ -34,6 +34,9 @@ export class EmbeddingsAnswer implements AnswerReader {
     return [];
   }
 
+  /** Nothing is held back for that. */
+  readAlong(): void {}
+
   end(): Delta[] {
     return [];
   }

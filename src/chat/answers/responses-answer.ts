@@ -34,6 +34,9 @@ export class ResponsesAnswer implements AnswerReader {
     return this.deltas.slice(before);
   }
 
+  /** Nothing is held back for that. */
+  readAlong(): void {}
+
   end(): Delta[] {
     return [];
   }

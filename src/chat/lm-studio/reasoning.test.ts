@@ -158,3 +158,13 @@ test("models that think are known by name", () => {
   for (const name of ["qwen2.5-7b-instruct", "llama-3.2-3b", "gemma-3-12b"])
     assert.ok(!usuallyThinks(name), name);
 });
+
+test("released at any place, an answer without thinking stays what it is", () => {
+  const whole = " <thin ice>\n ";
+  for (let cut = 0; cut <= whole.length; cut += 1) {
+    const separator = new Separator(standard);
+    const push = (content: string) => separator.push({ content, reasoning: "", toolCalls: undefined });
+    const deltas = [...push(whole.slice(0, cut)), ...separator.release(), ...push(whole.slice(cut))];
+    assert.equal([...deltas, ...separator.end()].map(({ text }) => text).join(""), whole, `at ${cut}`);
+  }
+});

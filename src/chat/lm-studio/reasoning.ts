@@ -36,6 +36,7 @@ export class Separator {
   /** The answer's first pieces, where they were given out as thinking and then once more as text. */
   mistaken: readonly string[] | undefined;
   readonly #options: SeparatorOptions;
+  #untagged: SeparatorOptions["untagged"];
   #state: "start" | "held" | "thinking" | "after-thinking" | "text" = "start";
   /** Text that is not decided yet. */
   #pending = "";
@@ -49,6 +50,7 @@ export class Separator {
 
   constructor(options: SeparatorOptions) {
     this.#options = options;
+    this.#untagged = options.untagged;
     if (options.json) this.#maybeJson = "";
   }
 
@@ -65,6 +67,19 @@ export class Separator {
     if (chunk.toolCalls) {
       this.#settle(deltas);
       deltas.push({ toolCalls: chunk.toolCalls });
+    }
+    return deltas;
+  }
+
+  /** Gives out what is held until it is known whether a tag follows, and from now on holds nothing for that. */
+  release(): Delta[] {
+    const deltas: Delta[] = [];
+    if (this.#untagged === "hold") this.#untagged = "text";
+    if (this.#state === "held") {
+      const held = this.#pending;
+      this.#pending = "";
+      this.#state = "text";
+      this.#say(held, deltas);
     }
     return deltas;
   }
@@ -106,8 +121,8 @@ export class Separator {
       this.#untilClosed(text.slice(opening.length).trimStart(), deltas);
     } else if (opening.startsWith(text)) {
       // Too short to tell.
-    } else if (this.#options.untagged !== "text" && !looksLikeJson) {
-      const aloud = this.#options.untagged === "think";
+    } else if (this.#untagged !== "text" && !looksLikeJson) {
+      const aloud = this.#untagged === "think";
       this.#state = aloud ? "thinking" : "held";
       if (aloud) this.#presumed = [];
       const held = this.#pending;
