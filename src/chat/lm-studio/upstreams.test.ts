@@ -361,6 +361,14 @@ test("a crash, a busy answer and a broken connection are tried again", async () 
   assert.equal(upstreams.status().upstreams[0]?.models[0]?.breaker, "closed");
 });
 
+test("what breaks every connection is sent three times at most", async () => {
+  await using lm = await startLmStudio({ respond: () => faults.reset });
+  await using upstreams = open([lm.url]);
+  await assert.rejects(ask(upstreams, "deadly"), { code: "upstream-cut" });
+  // As it was asked, for an idle connection that may just have been closed, and for one that broke.
+  assert.equal(lm.generations.length, 3);
+});
+
 test("a model that fails every time is left alone, and tried by one question after a while", async () => {
   let now = 0;
   const { lm, answer } = await startPatient();

@@ -54,6 +54,8 @@ interface Asked extends Waiter, Question {
   readonly excluded: Set<Upstream>;
   /** The one that failed last: another is asked first, if there is one. */
   avoided: Upstream | undefined;
+  /** It was sent once more because its connection may have been an idle one that was just closed. */
+  isResent: boolean;
   /** Why it failed last. */
   failure: ChatError | undefined;
   /** How it is told that it may go on. */
@@ -111,6 +113,7 @@ export class Upstreams implements AsyncDisposable {
       queuedMs: 0,
       excluded: new Set(),
       avoided: undefined,
+      isResent: false,
       failure: undefined,
       begin: undefined,
       refuse: undefined,
@@ -231,7 +234,10 @@ export class Upstreams implements AsyncDisposable {
       try {
         await exchange.done;
       } catch (error) {
-        if (asked.signal.aborted || exchange.isAnswered || !isStaleConnection(error)) throw error;
+        // Once: what kills LM Studio each time must not be sent more often because that looks the same.
+        if (asked.isResent || asked.signal.aborted || exchange.isAnswered || !isStaleConnection(error))
+          throw error;
+        asked.isResent = true;
         exchange = this.#send(asked, place, events);
         await exchange.done;
       }
