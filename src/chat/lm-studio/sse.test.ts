@@ -27,6 +27,12 @@ test("a stream reads the same wherever it is cut in two", () => {
   }
 });
 
+test("a byte order mark at the beginning is no part of the first line", () => {
+  assert.deepEqual(new SseParser().push(Buffer.from("\ufeffdata: \ufeffone\n\n")), [
+    { event: "", data: "\ufeffone" },
+  ]);
+});
+
 test("a stream reads the same when it comes byte by byte", () => {
   const parser = new SseParser();
   assert.deepEqual(

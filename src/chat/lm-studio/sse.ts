@@ -20,6 +20,8 @@ export class SseParser {
   /** What came after the last line end; no character is cut by decoding whole lines. */
   #held: Buffer[] = [];
   #heldBytes = 0;
+  /** Nothing was read yet: a byte order mark may come first. */
+  #isNew = true;
   #event = "";
   #data: string | undefined;
 
@@ -47,7 +49,8 @@ export class SseParser {
   }
 
   #read(text: string, events: ServerSentEvent[]): void {
-    let start = 0;
+    let start = this.#isNew && text.startsWith("\ufeff") ? 1 : 0;
+    this.#isNew = false;
     while (start < text.length) {
       const lineEnd = text.indexOf("\n", start);
       const end = lineEnd > start && text.charCodeAt(lineEnd - 1) === carriageReturn ? lineEnd - 1 : lineEnd;
