@@ -80,6 +80,16 @@ const nativeModels = JSON.stringify({
   object: "list",
   data: [{ id: model, object: "model", type: "llm", state: "loaded", loaded_context_length: 4096 }],
 });
+/** It takes as many at once as are sent, and says so: the queue in front of a model is not what is measured. */
+const instances = JSON.stringify({
+  models: [
+    {
+      type: "llm",
+      key: model,
+      loaded_instances: [{ id: model, config: { context_length: 4096, parallel: 256 } }],
+    },
+  ],
+});
 
 const server = createServer((request, response) => {
   const parts: Buffer[] = [];
@@ -89,6 +99,7 @@ const server = createServer((request, response) => {
       void answer(Buffer.concat(parts).toString(), request, response).catch(() => response.destroy());
     } else if (request.url === "/v1/models") sendJson(response, 200, models);
     else if (request.url === "/api/v0/models") sendJson(response, 200, nativeModels);
+    else if (request.url === "/api/v1/models") sendJson(response, 200, instances);
     else sendJson(response, 200, JSON.stringify({ error: "Unexpected endpoint or method." }));
   });
 });
