@@ -164,7 +164,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
         continue;
       }
       const value = this.#payloads.read(data);
-      failure = failureOf(event, value);
+      failure = failureOf(event, data, value);
       if (failure !== undefined) break;
       if (beforeTokens.test(event) && this.#early.length < earlyMax) {
         this.#early.push({ event, value });
@@ -195,7 +195,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   /** The answer that came in one piece. A proxy in front of LM Studio may gather a stream up: it is as good. */
   #whole(): unknown {
-    const value = parsed(Buffer.concat(this.#parts).toString());
+    const text = Buffer.concat(this.#parts).toString();
+    const value = parsed(text);
     const { list } = endpoints[this.#order.endpoint];
     if (
       this.#status === 200 &&
@@ -204,7 +205,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return value;
     }
     if (value === undefined && this.#status < 300) throw foreign();
-    throw classify(value, this.#status, this.retryAfterS);
+    throw classify(value ?? plain(text), this.#status, this.retryAfterS);
   }
 
   /**
@@ -233,11 +234,18 @@ export class Exchange implements Dispatcher.DispatchHandler {
 /** These of `/v1/responses` come at once, while the prompt is still to be read. */
 const beforeTokens = /^response\.(created|queued|in_progress)$/;
 
-function failureOf(event: string, value: unknown): ChatError | undefined {
+function failureOf(event: string, data: string, value: unknown): ChatError | undefined {
+  if (event === "error" && value === undefined) return classify(plain(data));
   if (typeof value !== "object" || value === null) {
     return new ChatError("upstream-invalid", "LM Studio sent an event that is no part of an answer.");
   }
   return event === "error" || (value as { error?: unknown }).error ? classify(value) : undefined;
+}
+
+/** An error that is no JSON, in the form of one that is. Pages are not for reading here. */
+function plain(text: string): { message: string } | undefined {
+  const words = text.slice(0, 1_000).trim();
+  return words.startsWith("<") ? undefined : { message: words };
 }
 
 function typeOf(value: unknown): string {

@@ -488,6 +488,27 @@ test("embeddings come in one piece, and so may what a proxy gathered up", async 
   await assert.rejects(eventsFrom(upstreams, "responses"), { code: "upstream-invalid" });
 });
 
+test("the words of an error that is no JSON are kept, and those of a page are not", async () => {
+  const said = new Map([
+    ["/event", ["text/event-stream", "event: error\ndata: Channel Error\n\n"]],
+    ["/text", ["text/plain", "upstream connect error\n"]],
+    ["/page", ["text/html", "<h1>Bad gateway</h1>"]],
+  ]);
+  await using server = await serve(({ url = "", method }, response) => {
+    if (method === "GET") return void response.end("{}");
+    const [type = "", body] = said.get(url.replace("/v1/chat/completions", "")) ?? [];
+    response.writeHead(type === "text/event-stream" ? 200 : 502, { "content-type": type }).end(body);
+  });
+  for (const [path, code, message] of [
+    ["/event", "model-crashed", /LM Studio says: Channel Error$/],
+    ["/text", "upstream-failed", /LM Studio says: upstream connect error$/],
+    ["/page", "upstream-failed", /^LM Studio answered 502\.$/],
+  ] as const) {
+    await using upstreams = open([server.url + path]);
+    await assert.rejects(eventsFrom(upstreams, "chat"), { code, message });
+  }
+});
+
 test("a response ends with its last event, even where the stream stays open, and never without it", async () => {
   const created = { type: "response.created", response: { id: "resp_1", error: null } };
   const delta = { type: "response.output_text.delta", delta: "Hi" };
