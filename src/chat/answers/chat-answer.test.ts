@@ -78,6 +78,22 @@ test("a stream without a reason to end is no answer", () => {
   assert.throws(() => reader.completion(), { code: "upstream-invalid" });
 });
 
+test("a tool call that is none is no part of an answer", () => {
+  const piece = { index: 0, id: "1", function: { name: "find", arguments: "{}" } };
+  const read = (call: unknown) => new ChatAnswer(options()).events([chunk({ tool_calls: [call] })]);
+  assert.deepEqual(read(piece), [{ toolCalls: [piece] }]);
+  assert.deepEqual(read({ id: null, function: { arguments: "{}" } }).length, 1);
+  for (const broken of [
+    5,
+    { ...piece, index: "first" },
+    { ...piece, id: 7 },
+    { ...piece, function: "find" },
+    { ...piece, function: { name: "find", arguments: { text: "pond" } } },
+  ]) {
+    assert.throws(() => read(broken), { code: "upstream-invalid" });
+  }
+});
+
 test("all that is taken in counts towards its length, held back or not", () => {
   const reader = new ChatAnswer(options({ isRead: false, json: true }));
   reader.events([chunk({ reasoning_content: "abc" }), chunk({ content: "defgh" })]);

@@ -55,9 +55,19 @@ export function readChunk(value: unknown): Chunk {
 
 function toolCalls(value: Loose): ToolCallPiece[] | undefined {
   if (!Array.isArray(value)) return undefined;
-  const pieces = value.filter((piece) => typeof piece === "object" && piece !== null);
+  const pieces = value.filter((piece) => piece !== null);
+  if (!pieces.every(isPiece)) {
+    throw new ChatError("upstream-invalid", "LM Studio sent a tool call that is none.");
+  }
   // In a whole answer their order is all that numbers them.
   return pieces.length > 0 ? pieces.map((piece, index) => ({ index, ...piece })) : undefined;
+}
+
+function isPiece(piece: Loose): boolean {
+  if (typeof piece !== "object" || !Number.isInteger(piece.index ?? 0)) return false;
+  const { id, function: part } = piece;
+  const texts = [id, part?.name, part?.arguments];
+  return typeof (part ?? {}) === "object" && texts.every((text) => typeof (text ?? "") === "string");
 }
 
 function usage(value: Loose): Usage | undefined {
