@@ -6,7 +6,8 @@ import { findFile } from "../../store/files.ts";
 import type { RouteParts } from "../app.ts";
 import { batchEndpoints } from "../batches/endpoints.ts";
 import { ChatError } from "../chat-error.ts";
-import { openAiFailures } from "./openai-failures.ts";
+import { listPage } from "./list-page.ts";
+import { openAiFailures } from "./openai-errors.ts";
 
 /** Batches of one caller that may be under way. */
 const underWayMax = 100;
@@ -166,14 +167,7 @@ export function batchRoutes(app: App, { pool, clock, worker }: RouteParts): void
     },
     async ({ query: { limit, after }, caller }) => {
       const rows = await listBatches(pool, { caller, after, limit: limit + 1 });
-      const data = rows.slice(0, limit).map(batchJson);
-      return {
-        object: "list" as const,
-        data,
-        first_id: data[0]?.id ?? null,
-        last_id: data.at(-1)?.id ?? null,
-        has_more: rows.length > limit,
-      };
+      return listPage(rows, limit, batchJson);
     },
   );
 

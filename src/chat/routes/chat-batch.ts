@@ -7,7 +7,8 @@ import type { RouteParts } from "../app.ts";
 import type { Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
 import { tokensWithin } from "../token-limit.ts";
-import { CallHeaders, cachingOf, callFailures, Usage } from "./schemas.ts";
+import { askerOf } from "./asker.ts";
+import { CallHeaders, callFailures, Usage } from "./schemas.ts";
 
 const promptsMax = 1_000;
 /** Prompts asked at once: as many as LM Studio takes without making people wait for longer. */
@@ -148,12 +149,8 @@ function callOf(
     id,
     route: "/chat/batch",
     endpoint: "chat",
+    ...askerOf(request, headers),
     priority: "batch",
-    caller: request.caller,
-    shownKey: request.shownKey,
-    requestId: request.id,
-    sessionId: headers["x-session-id"],
-    runId: headers["x-run-id"],
     body: {
       model: model ?? config.DEEPSEEK_MODEL,
       messages: [
@@ -164,8 +161,6 @@ function callOf(
       ...(temperature === undefined ? {} : { temperature }),
     },
     separates: true,
-    caching: cachingOf(headers["cache-control"]),
     stop,
-    log: request.log,
   };
 }

@@ -9,15 +9,8 @@ import { stopWhenGone } from "../event-stream.ts";
 import { type Continued, continueSession, messagesOf } from "../session.ts";
 import { tokensWithin } from "../token-limit.ts";
 import { setProvenance, streamAnswer, type Wording } from "./answer-stream.ts";
-import {
-  answerHeaders,
-  CallHeaders,
-  cachingOf,
-  callFailures,
-  priorityOf,
-  sessionPattern,
-  Usage,
-} from "./schemas.ts";
+import { askerOf } from "./asker.ts";
+import { answerHeaders, CallHeaders, callFailures, sessionPattern, Usage } from "./schemas.ts";
 
 const stopText = Type.String({ minLength: 1, maxLength: 256 });
 
@@ -174,16 +167,10 @@ async function callOf(
     id: uuidv7(),
     route: "/chat",
     endpoint: body.raw ? "text" : "chat",
-    priority: priorityOf(headers),
-    caller: request.caller,
-    shownKey: request.shownKey,
-    requestId: request.id,
+    ...askerOf(request, headers),
     sessionId,
-    runId: headers["x-run-id"],
     separates: true,
-    caching: cachingOf(headers["cache-control"]),
     stop: stopWhenGone(reply),
-    log: request.log,
   } as const;
   const continued =
     sessionId === undefined

@@ -8,8 +8,9 @@ import { stopWhenGone } from "../event-stream.ts";
 import { openAiAnswer } from "../openai-answer.ts";
 import { setProvenance } from "./answer-stream.ts";
 import { setAnsweringModel } from "./answering-model.ts";
+import { askerOf } from "./asker.ts";
 import { openAiErrors } from "./openai-errors.ts";
-import { answerHeaders, CallHeaders, cachingOf, priorityOf } from "./schemas.ts";
+import { answerHeaders, CallHeaders } from "./schemas.ts";
 
 const Tokens = Type.Array(Type.Integer({ minimum: 0 }), { minItems: 1, maxItems: 8_192 });
 const Text = Type.String({ minLength: 1, maxLength: 400_000 });
@@ -78,17 +79,10 @@ export function embeddingsRoute(app: App, parts: RouteParts): void {
       id,
       route: "/v1/embeddings",
       endpoint: "embeddings",
-      priority: priorityOf(headers),
-      caller: request.caller,
-      shownKey: request.shownKey,
-      requestId: request.id,
-      sessionId: headers["x-session-id"],
-      runId: headers["x-run-id"],
+      ...askerOf(request, headers),
       body: askedBody("embeddings", body, parts.config),
       separates: false,
-      caching: cachingOf(headers["cache-control"]),
       stop: stopWhenGone(reply),
-      log: request.log,
     });
     setProvenance(reply, source, timing);
     setAnsweringModel(reply, body.model, completion.head.model);

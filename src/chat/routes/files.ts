@@ -16,7 +16,8 @@ import {
 import type { RouteParts } from "../app.ts";
 import { ChatError } from "../chat-error.ts";
 import { receiveUpload } from "../upload.ts";
-import { openAiFailures } from "./openai-failures.ts";
+import { listPage } from "./list-page.ts";
+import { openAiFailures } from "./openai-errors.ts";
 
 /** OpenAI's limit for the input of a batch. */
 const fileBytesMax = 200 * 1024 * 1024;
@@ -125,14 +126,7 @@ export function fileRoutes(app: App, { pool, clock }: RouteParts): void {
     async ({ query, caller }) => {
       const { limit, ...filter } = query as Static<typeof Paging> & { order: "asc" | "desc" };
       const rows = await listFiles(pool, { ...filter, caller, limit: limit + 1 }, now());
-      const data = rows.slice(0, limit).map(fileJson);
-      return {
-        object: "list" as const,
-        data,
-        first_id: data[0]?.id ?? null,
-        last_id: data.at(-1)?.id ?? null,
-        has_more: rows.length > limit,
-      };
+      return listPage(rows, limit, fileJson);
     },
   );
 

@@ -17,3 +17,23 @@ export const openAiErrors = Object.fromEntries(
     { description, content: { "application/json": { schema: OpenAiError } } },
   ]),
 );
+
+const meanings = {
+  400: "The request is not what is described here",
+  404: "You have no such thing",
+  409: "Not in the state that it is in; trying again does not help",
+  413: "Too large, or too much in all",
+  415: "The body is of another media type",
+  429: "Too many of them are under way",
+  503: "The database does not answer; try again in a moment",
+} satisfies Record<number, string>;
+
+/** Response schemas for the failures of a route below `/v1`, in OpenAI's form. */
+export function openAiFailures(...statuses: readonly (keyof typeof meanings)[]): Record<never, never> {
+  return Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      { description: meanings[status], content: { "application/json": { schema: OpenAiError } } },
+    ]),
+  );
+}

@@ -13,11 +13,12 @@ import { DeltaShaper, type ReasoningForm, shapedCompletion } from "../reasoning-
 import { SeenBodies, type SeenBody } from "../seen-bodies.ts";
 import { setProvenance, streamAnswer } from "./answer-stream.ts";
 import { setAnsweringModel } from "./answering-model.ts";
+import { askerOf } from "./asker.ts";
 import { embeddingsRoute } from "./embeddings.ts";
 import { modelRoutes } from "./models.ts";
 import { openAiErrors } from "./openai-errors.ts";
 import { responsesRoute } from "./responses.ts";
-import { answerHeaders, CallHeaders, cachingOf, priorityOf, Usage } from "./schemas.ts";
+import { answerHeaders, CallHeaders, Usage } from "./schemas.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -191,19 +192,12 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
       id: uuidv7(),
       route: endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions",
       endpoint,
-      priority: priorityOf(headers),
-      caller,
-      shownKey,
-      requestId: request.id,
-      sessionId: headers["x-session-id"],
-      runId: headers["x-run-id"],
+      ...askerOf(request, headers),
       body: seen?.body ?? askedBody(endpoint, body, parts.config),
       key: seen?.key,
       // A raw continuation is what the caller asked for, tags included.
       separates: endpoint === "chat",
-      caching: cachingOf(headers["cache-control"]),
       stop: stopWhenGone(reply),
-      log: request.log,
     };
     reply.header("x-interaction-id", call.id);
     const form = headers["x-reasoning"] ?? "separate";

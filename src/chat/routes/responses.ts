@@ -10,8 +10,9 @@ import { openAiAnswer } from "../openai-answer.ts";
 import { openAiError } from "../openai-format.ts";
 import { setProvenance, streamAnswer, type Wording } from "./answer-stream.ts";
 import { setAnsweringModel } from "./answering-model.ts";
+import { askerOf } from "./asker.ts";
 import { openAiErrors } from "./openai-errors.ts";
-import { answerHeaders, CallHeaders, cachingOf, priorityOf } from "./schemas.ts";
+import { answerHeaders, CallHeaders } from "./schemas.ts";
 
 const optional = <T extends Parameters<typeof Type.Optional>[0]>(schema: T) =>
   Type.Optional(Type.Union([schema, Type.Null()]));
@@ -73,22 +74,16 @@ export function responsesRoute(app: App, parts: RouteParts): void {
     },
     async (request, reply) => {
       const body = request.body as Body;
-      const { headers } = request;
+      const asker = askerOf(request, request.headers);
       const call: Call = {
         id: uuidv7(),
         route: "/v1/responses",
         endpoint: "responses",
-        priority: priorityOf(headers),
-        caller: request.caller,
-        shownKey: request.shownKey,
-        requestId: request.id,
-        sessionId: headers["x-session-id"],
-        runId: headers["x-run-id"],
+        ...asker,
         body: askedBody("responses", body, parts.config),
         separates: false,
-        caching: { ...cachingOf(headers["cache-control"]), ...(isStateless(body) ? {} : never) },
+        caching: { ...asker.caching, ...(isStateless(body) ? {} : never) },
         stop: stopWhenGone(reply),
-        log: request.log,
       };
       reply.header("x-interaction-id", call.id);
       if (body.stream) {
