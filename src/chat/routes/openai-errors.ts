@@ -1,7 +1,7 @@
 import { Type } from "typebox";
 import { callFailures } from "./schemas.ts";
 
-export const OpenAiError = Type.Object({
+const OpenAiError = Type.Object({
   error: Type.Object({
     message: Type.String(),
     type: Type.String(),
