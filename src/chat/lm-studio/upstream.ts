@@ -167,6 +167,7 @@ export class Upstream implements AsyncDisposable {
     this.#trouble = undefined;
     this.#probeMs = probeMs;
     clearTimeout(this.#probe);
+    this.#probe = undefined;
     // It may have been updated while it was away.
     this.#missing.clear();
     this.#options.changed();
@@ -250,12 +251,14 @@ export class Upstream implements AsyncDisposable {
   }
 
   #probeLater(): void {
-    clearTimeout(this.#probe);
-    if (this.#closed) return;
-    const afterMs = this.#probeMs;
-    this.#probeMs = Math.min(this.#probeMs * 2, probeMaxMs);
-    // What is still away says so again, by which the next look is set.
-    this.#probe = setTimeout(() => void this.list().catch(() => {}), afterMs).unref();
+    // The look that is set stays: each of many who find it gone would put that off further.
+    if (this.#closed || this.#probe) return;
+    this.#probe = setTimeout(() => {
+      this.#probe = undefined;
+      this.#probeMs = Math.min(this.#probeMs * 2, probeMaxMs);
+      // What stands in front of it may have answered that it is not there yet.
+      this.list().catch(() => this.#trouble && this.#probeLater());
+    }, this.#probeMs).unref();
   }
 
   #forgetIdle(): void {

@@ -318,6 +318,41 @@ test("when one LM Studio dies, what it had not begun to answer is answered by th
   );
 });
 
+test("many who find an LM Studio gone do not put off the next look at it", async () => {
+  const models = [{ id: model, parallel: 8 }];
+  await using one = await startLmStudio({ models });
+  await using other = await startLmStudio({ models });
+  await using upstreams = open([one.url, other.url]);
+  await upstreams.models();
+  await one.goAway();
+  await Promise.all(Array.from({ length: 16 }, (_, i) => ask(upstreams, `question ${i}`)));
+  assert.equal(upstreams.status().upstreams[0]?.healthy, false);
+  await one.comeBack();
+  await eventually(
+    async () => upstreams.status().upstreams[0]?.healthy,
+    (isHealthy) => isHealthy === true,
+  );
+});
+
+test("an LM Studio is looked at until it is back, whatever is answered in its place meanwhile", async () => {
+  let looks = 0;
+  await using server = await serve(({ url, socket }, response) => {
+    if (url !== "/v1/models") return void response.end("{}");
+    looks += 1;
+    if (looks === 1) return void socket.destroy();
+    response.statusCode = looks === 2 ? 502 : 200;
+    response.end(looks === 2 ? "not yet" : JSON.stringify({ data: [{ id: model }] }));
+  });
+  await using other = await startLmStudio();
+  await using upstreams = open([server.url, other.url]);
+  await upstreams.models();
+  await eventually(
+    async () => [looks, upstreams.status().upstreams[0]?.healthy],
+    ([, isHealthy]) => isHealthy === true,
+  );
+  assert.equal(looks, 3);
+});
+
 test("with one LM Studio frozen the models of the other are listed without waiting for it", async () => {
   await using frozen = await startLmStudio({ models: [{ id: "a" }] });
   await using well = await startLmStudio({ models: [{ id: "b" }] });
