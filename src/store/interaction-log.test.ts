@@ -210,7 +210,7 @@ function warned() {
 test("a write that a crash cut off is cut away, and everything before it is stored", async () => {
   const { path, ids, ends } = await threeGroups();
   const whole = readFileSync(path);
-  for (const end of [ends[1] ?? 0, whole.length - 1, (ends[1] ?? 0) + 7]) {
+  for (const end of [ends[1] ?? 0, (ends[2] ?? 0) - 1, (ends[1] ?? 0) + 7]) {
     await query(pool, "delete from interactions");
     writeFileSync(path, whole.subarray(0, end));
     const { warnings, log: quiet } = warned();
@@ -226,6 +226,19 @@ test("a write that a crash cut off is cut away, and everything before it is stor
     );
     assert.deepEqual(readdirSync(folder), []);
   }
+});
+
+test("room that was kept in a journal and not used is nothing to speak of", async () => {
+  const { path, ids, ends } = await threeGroups();
+  const [, , written = 0] = ends;
+  assert.ok(readFileSync(path).length > written);
+  const { warnings, log: quiet } = warned();
+  {
+    await using log = open({ log: quiet });
+    await log.settled();
+  }
+  assert.deepEqual(await stored(ids), [...ids].sort());
+  assert.deepEqual([warnings, readdirSync(folder)], [[], []]);
 });
 
 test("damage in the middle costs only what it hit, is reported, and the file is kept", async () => {

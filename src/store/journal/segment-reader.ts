@@ -47,7 +47,7 @@ export class SegmentReader implements AsyncDisposable {
       return { damagedBytes: at - begin, isTail: false };
     }
     this.#position = end;
-    return { damagedBytes: end - begin, isTail: true };
+    return (await this.#isBlank(begin, end)) ? undefined : { damagedBytes: end - begin, isTail: true };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -73,6 +73,17 @@ export class SegmentReader implements AsyncDisposable {
       from += bytes.length;
     }
     return end;
+  }
+
+  /** Room that was never written to. */
+  async #isBlank(begin: number, end: number): Promise<boolean> {
+    for (let at = begin; at < end; ) {
+      const bytes = await this.#bytes(at, chunkBytes, end);
+      if (bytes.length === 0) break;
+      if (bytes.some((byte) => byte !== 0)) return false;
+      at += bytes.length;
+    }
+    return true;
   }
 
   /** As many bytes as asked for, or fewer where `end` comes first: what follows that may be half written. */
