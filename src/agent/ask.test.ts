@@ -88,12 +88,8 @@ test("every model call is in the chat server's log under the run", async () => {
     model: nativeModel,
   });
   assert.equal(grounded, true);
-  const { rows } = await station.owner.query(
-    "select id from interactions where run_id = $1 order by created_at, id",
-    [run_id],
-  );
   assert.equal(interaction_ids.length, 2);
-  assert.deepEqual(rows.map(({ id }) => id).sort(), interaction_ids.toSorted());
+  assert.deepEqual((await station.loggedUnder(run_id)).toSorted(), interaction_ids.toSorted());
 });
 
 test("a model that sends broken arguments is told so and recovers", async () => {

@@ -26,6 +26,8 @@ export interface Station extends AsyncDisposable {
   readonly chat: Chat;
   readonly chatUrl: string;
   readonly ask: (body: unknown) => Promise<Asked>;
+  /** The ids of the interactions that the chat server has of a run. */
+  readonly loggedUnder: (runId: string) => Promise<string[]>;
 }
 
 export interface Asked extends Answer {
@@ -73,6 +75,12 @@ export async function startStation(): Promise<Station> {
     chat,
     chatUrl,
     ask: (body) => askThrough(app, body),
+    loggedUnder: async (runId) => {
+      const headers = { authorization: `Bearer ${key}` };
+      const response = await fetch(`${chatUrl}/interactions?run_id=${runId}`, { headers });
+      const { data } = (await response.json()) as { data: { id: string }[] };
+      return data.map(({ id }) => id);
+    },
     async [Symbol.asyncDispose]() {
       await app.close();
       await chat[Symbol.asyncDispose]();

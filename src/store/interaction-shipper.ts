@@ -17,10 +17,12 @@ export interface ShipperParts {
 const backoffMinMs = 100;
 const backoffMaxMs = 5_000;
 /**
- * After fewer rows than this, others are given the time to join the next: each statement is a sync of the disk that
- * the journal wants too. Nobody waits for it, and who does (`settled`) cuts it short.
+ * After so many rows at once others are given the time to join the next statement, unless there were so many that it is
+ * full: each is a sync of the disk that the journal wants too. Who waits for the rows (`settled`) cuts it short, and with
+ * fewer than that there is nothing to save.
  */
-const gatherRows = 1_000;
+const busyRows = 8;
+const fullRows = 1_000;
 const gatherMs = 100;
 /** How long a reader waits at most for what was recorded before. */
 const settleMs = 2_000;
@@ -127,7 +129,8 @@ export class InteractionShipper implements AsyncDisposable {
       if (!(await this.#deliver({ segment, contents, rows }))) return;
       journal.took(segment, { bytes: batch.end, items: rows.length, since: batch.since });
       this.#tell();
-      if (rows.length < gatherRows && this.#settling === 0) await this.#pause(gatherMs);
+      const isBusy = rows.length >= busyRows && rows.length < fullRows;
+      if (isBusy && this.#settling === 0) await this.#pause(gatherMs);
     }
   }
 
