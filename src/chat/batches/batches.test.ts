@@ -208,6 +208,9 @@ test("what is no batch is refused at once, and the client told not to try again"
   await assert.rejects(refused({ endpoint: "/v1/images" }), { status: 400 });
   await assert.rejects(refused({ completion_window: "soon" }), { status: 400 });
   await assert.rejects(refused({ completion_window: "31d" }), { status: 400 });
+  for (const metadata of [{ "\0": "a" }, { a: "\0" }, { a: "\ud800" }, { ["a".repeat(65)]: "a" }]) {
+    await assert.rejects(refused({ metadata }), { status: 400 }, JSON.stringify(metadata));
+  }
   const vision = await client.files.create({ file: await toFile(Buffer.from("x")), purpose: "vision" });
   await assert.rejects(refused({ input_file_id: vision.id }), /purpose/);
   await assert.rejects(client.batches.retrieve("batch_none"), { status: 404, code: "batch_unknown" });

@@ -64,6 +64,9 @@ const BatchObject = Type.Object({
   metadata: nullable(Type.Record(Type.String(), Type.String())),
 });
 
+/** Postgres stores neither U+0000 nor half a surrogate pair. */
+const storable = "[^\\u0000\\ud800-\\udfff]";
+
 const NewBatchRequest = Type.Object({
   input_file_id: id,
   endpoint: Type.Enum(Object.keys(batchEndpoints)),
@@ -74,11 +77,9 @@ const NewBatchRequest = Type.Object({
   metadata: Type.Optional(
     nullable(
       Type.Record(
-        Type.String({ pattern: "^[^\\u0000]{1,64}$" }),
-        Type.String({ pattern: "^[^\\u0000]{0,512}$" }),
-        {
-          maxProperties: 16,
-        },
+        Type.String({ pattern: `^${storable}{1,64}$` }),
+        Type.String({ pattern: `^${storable}{0,512}$` }),
+        { maxProperties: 16, additionalProperties: false },
       ),
     ),
   ),
