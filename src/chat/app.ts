@@ -12,6 +12,7 @@ import { BatchWorker, standardSettings, type WorkerSettings } from "./batches/wo
 import type { AnswerCache } from "./cache/answer-cache.ts";
 import { cacheMetrics } from "./cache/cache-metrics.ts";
 import { openAnswerCache } from "./cache/open-answer-cache.ts";
+import { logCall } from "./call-log.ts";
 import { callMetrics } from "./call-metrics.ts";
 import { chatStatusOf } from "./chat-error.ts";
 import { type Complete, createComplete } from "./complete.ts";
@@ -91,11 +92,18 @@ export async function createChat({ config, pool, clock = Date.now, batches }: Ch
   }
   journalMetrics(app, interactions);
   const limits = createLimits(app, { config, pool, interactions });
+  const metrics = callMetrics(app);
   const complete = createComplete({
     upstreams,
     cache,
     interactions,
-    observer: callMetrics(app),
+    observer: {
+      began: metrics.began,
+      ended: (call, end) => {
+        metrics.ended(call, end);
+        logCall(call, end, config.CHAT_LOG_CONTENTS === "true");
+      },
+    },
     limits,
     contextOf: (model) => upstreams.contextOf(model),
   });

@@ -61,3 +61,40 @@ test("started as a service it says when it is ready, and told to stop it finishe
   assert.deepEqual(await exit, [0, null]);
   assert.deepEqual(readdirSync(join(home, "journal/chat")), [], "all of the journal is in the database");
 });
+
+for (const contents of ["false", "true"]) {
+  test(`a call is a line in the server's log; its words are there with CHAT_LOG_CONTENTS=true alone (${contents})`, async (t) => {
+    const home = mkdtempSync(join(tmpdir(), "pugmark-chat-"));
+    t.after(() => rmSync(home, { recursive: true }));
+    await using database = await testDatabase();
+    await using lm = await startLmStudio({ respond: () => ({ text: "answered-words" }) });
+    const port = await freePort();
+    const child = start({
+      DATABASE_URL: database.url,
+      DEEPSEEK_API_URL: lm.url,
+      CHAT_PORT: String(port),
+      PUGMARK_HOME: home,
+      NOTIFY_FD: "3",
+      CHAT_LOG_CONTENTS: contents,
+    });
+    let printed = "";
+    child.stdout?.on("data", (text) => {
+      printed += text;
+    });
+    const ready = child.stdio[3];
+    assert.ok(ready);
+    await once(ready, "data");
+    const body = JSON.stringify({ prompt: "asked-words", model: "qwen" });
+    const headers = { "content-type": "application/json" };
+    const response = await fetch(`http://127.0.0.1:${port}/chat`, { method: "POST", body, headers });
+    const { interaction_id } = (await response.json()) as { interaction_id: string };
+    child.kill("SIGTERM");
+    await once(child, "close");
+    const line = printed.split("\n").find((text) => text.includes("call ended")) ?? "{}";
+    const { interactionId, outcome, cache, totalMs } = JSON.parse(line);
+    assert.deepEqual([interactionId, outcome, cache], [interaction_id, "ok", "MISS"]);
+    assert.ok(totalMs > 0);
+    assert.equal(/asked-words/.test(printed), contents === "true");
+    assert.equal(/answered-words/.test(printed), contents === "true");
+  });
+}

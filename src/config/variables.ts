@@ -106,6 +106,11 @@ export const variables = {
     standard: "",
     meaning: "regular expressions, separated by ;; or line ends, of what the log is not to keep",
   },
+  CHAT_LOG_CONTENTS: {
+    parse: oneOf("false", "true"),
+    standard: "false",
+    meaning: "whether the chat server's own log has the words of questions and answers too",
+  },
   AGENT_TOOL_MODE: {
     parse: oneOf("auto", "native", "planner"),
     standard: "auto",
