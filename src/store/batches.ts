@@ -147,14 +147,37 @@ export async function cancelBatch(
   return rows[0];
 }
 
-/** In a transaction: a batch whose lines are to be read, kept from all others until the transaction ends. */
-export async function lockUnread(client: Client): Promise<Batch | undefined> {
-  const { rows } = await query<Batch>(
-    client,
-    `select ${batchColumns} from batches where status = 'validating'
-     order by id limit 1 for update skip locked`,
-  );
-  return rows[0];
+/** Batches of which one is looked for that nobody reads: more servers than this do not share a database. */
+const unreadMax = 16;
+
+/**
+ * In a transaction: a batch whose lines are to be read, kept from other readers until the transaction ends. Its row is
+ * not locked, for reading takes a while and whoever cancels it is not to wait.
+ */
+export async function claimUnread(client: Client): Promise<Batch | undefined> {
+  for (;;) {
+    const { rows: free } = await query<{ id: string }>(
+      client,
+      `select id from (
+         select id from batches where status = 'validating' order by id limit ${unreadMax}
+       ) oldest
+       where pg_try_advisory_xact_lock(hashtextextended(id, 7205)) limit 1`,
+    );
+    if (!free[0]) return undefined;
+    // Another reader may have ended between that look and its lock.
+    const { rows } = await query<Batch>(
+      client,
+      `select ${batchColumns} from batches where id = $1 and status = 'validating'`,
+      [free[0].id],
+    );
+    if (rows[0]) return rows[0];
+  }
+}
+
+/** Whether a batch is still to be read: not, once it was cancelled. */
+export async function isUnread(client: Client, id: string): Promise<boolean> {
+  const { rows } = await query(client, "select from batches where id = $1 and status = 'validating'", [id]);
+  return rows.length > 0;
 }
 
 /** In a transaction: a batch that has run, was cancelled or has expired, kept from all others. */
@@ -169,29 +192,36 @@ export async function lockEnding(client: Client, now: Date): Promise<Batch | und
   return rows[0];
 }
 
-/** The lines of a batch are stored: they may be run. */
+/** The lines of a batch are stored: they may be run. Where it was cancelled meanwhile, they are dropped. */
 export async function beginBatch(
   client: Client,
   { id, model, linesTotal, now }: { id: string; model: string; linesTotal: number; now: Date },
 ): Promise<void> {
-  await query(
+  const { rowCount } = await query(
     client,
-    `update batches set status = 'in_progress', in_progress_at = $2, model = $3, lines_total = $4 where id = $1`,
+    `update batches set status = 'in_progress', in_progress_at = $2, model = $3, lines_total = $4
+     where id = $1 and status = 'validating'`,
     [id, now, model, linesTotal],
   );
+  if (!rowCount) await dropLines(client, id);
 }
 
-/** The input cannot be run as it is: no line of it is. */
+/** The input cannot be run as it is: no line of it is. One that was cancelled meanwhile stays so. */
 export async function failBatch(
   client: Client,
   { id, problems, now }: { id: string; problems: readonly BatchProblem[]; now: Date },
 ): Promise<void> {
-  await query(client, "delete from batch_lines where batch_id = $1", [id]);
+  await dropLines(client, id);
   await query(
     client,
-    `update batches set status = 'failed', failed_at = $2, errors = $3::jsonb where id = $1`,
+    `update batches set status = 'failed', failed_at = $2, errors = $3::jsonb
+     where id = $1 and status = 'validating'`,
     [id, now, JSON.stringify(problems)],
   );
+}
+
+export async function dropLines(client: Client, id: string): Promise<void> {
+  await query(client, "delete from batch_lines where batch_id = $1", [id]);
 }
 
 /** The result files are written: the lines have had their day. */
@@ -205,7 +235,7 @@ export async function endBatch(
     readonly now: Date;
   },
 ): Promise<void> {
-  await query(client, "delete from batch_lines where batch_id = $1", [end.id]);
+  await dropLines(client, end.id);
   await query(
     client,
     `update batches set

@@ -246,6 +246,22 @@ test("a cancelled batch keeps what was answered, and the model stops", async () 
   assert.equal((await client.files.delete(input_file_id)).deleted, true);
 });
 
+test("a batch whose input is still being read is cancelled at once", async () => {
+  const input_file_id = await upload(Array.from({ length: 1_100 }, (_, index) => line(`unread-${index}`)));
+  const holder = await chat.pool.connect();
+  await holder.query("begin; reset role; lock table file_chunks");
+  const { id } = await client.batches.create({ input_file_id, endpoint, completion_window: "24h" });
+  const reading = "select from pg_locks where relation = 'file_chunks'::regclass and not granted";
+  await eventually(async () => (await holder.query(reading)).rowCount, Boolean);
+  assert.equal((await client.batches.cancel(id)).status, "cancelling");
+  await holder.query("rollback");
+  holder.release(true);
+  const done = await ended(id);
+  assert.deepEqual([done.status, done.request_counts], ["cancelled", { total: 0, completed: 0, failed: 0 }]);
+  const left = await query(chat.pool, "select from batch_lines where batch_id = $1", [id]);
+  assert.deepEqual([done.output_file_id, done.error_file_id, left.rowCount], [null, null, 0]);
+});
+
 test("a batch whose time is over ends with what there is", async () => {
   let answered = 0;
   lm.script((request) => {

@@ -1,5 +1,12 @@
 import { insertLines, type NewLine } from "../../store/batch-lines.ts";
-import { type BatchProblem, beginBatch, failBatch, lockUnread } from "../../store/batches.ts";
+import {
+  type BatchProblem,
+  beginBatch,
+  claimUnread,
+  dropLines,
+  failBatch,
+  isUnread,
+} from "../../store/batches.ts";
 import { readFile } from "../../store/files.ts";
 import { type Pool, transaction } from "../../store/pool.ts";
 import { InputCheck } from "./input-check.ts";
@@ -19,7 +26,7 @@ const groupChars = 4 * 1024 * 1024;
  */
 export function readInput(pool: Pool, defaultModel: string, now: Date): Promise<boolean> {
   return transaction(pool, async (client) => {
-    const batch = await lockUnread(client);
+    const batch = await claimUnread(client);
     if (!batch) return false;
     const { id } = batch;
     const check = new InputCheck(batch.endpoint, defaultModel);
@@ -38,6 +45,10 @@ export function readInput(pool: Pool, defaultModel: string, now: Date): Promise<
       if (problems.length === problemsMax || check.isFull) break;
       if (group.length < groupLines && chars < groupChars) continue;
       await insertLines(client, id, group);
+      if (!(await isUnread(client, id))) {
+        await dropLines(client, id);
+        return true;
+      }
       group = [];
       chars = 0;
     }
