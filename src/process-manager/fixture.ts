@@ -6,6 +6,7 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
+import { freePort } from "../../test/support/ports.ts";
 import type { Definition } from "./definition.ts";
 import type { State } from "./lifecycle.ts";
 import { defaultLogPolicy, LogFile, type LogPolicy } from "./log-file.ts";
@@ -56,13 +57,9 @@ export class Fixture {
     return manager;
   }
 
-  /** A port that is free now and must be free again after the test. */
-  async freePort(): Promise<number> {
-    const server = net.createServer();
-    const port = await new Promise<number>((resolve) => {
-      server.listen(0, "127.0.0.1", () => resolve((server.address() as net.AddressInfo).port));
-    });
-    await new Promise((resolve) => server.close(resolve));
+  /** The first of so many ports in a row that are free now; it must be free again after the test. */
+  async freePort(inARow = 1): Promise<number> {
+    const port = await freePort(inARow);
     this.#ports.push(port);
     return port;
   }

@@ -1,15 +1,31 @@
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:net";
 
-/** A TCP port of 127.0.0.1 that nothing listens on now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
+/**
+ * The first of so many TCP ports in a row that nothing has on 127.0.0.1 now. Not out of the range from which the system
+ * takes ports for connections and for port 0: there, a neighbouring test's next connection may be the one that has it.
+ */
+export async function freePort(inARow = 1): Promise<number> {
+  for (;;) {
+    const first = randomInt(10_000, 32_000);
+    const ports = Array.from({ length: inARow }, (_, index) => first + index);
+    const free = await Promise.all(ports.map(isFree));
+    if (free.every(Boolean)) return first;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const listening = once(server, "listening").then(
+    () => true,
+    () => false,
+  );
+  server.listen(port, "127.0.0.1");
+  if (!(await listening)) return false;
   server.close();
   await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no TCP port");
-  return address.port;
+  return true;
 }
 
 /**
