@@ -217,7 +217,13 @@ async function killService(control: ControlClient, name: string): Promise<void> 
     async () => {
       const service = (await control.services()).find((one) => one.name === name);
       if (service?.state !== "ready" || !service.pid) return false;
-      process.kill(service.pid, "SIGKILL");
+      try {
+        process.kill(service.pid, "SIGKILL");
+      } catch (error) {
+        // It ended by itself since: a server whose database was killed may, and the next one is as good.
+        if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
+        throw error;
+      }
       return true;
     },
     () => `${name} is not there to be killed`,
