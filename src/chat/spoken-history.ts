@@ -1,4 +1,4 @@
-import { Separator } from "./lm-studio/reasoning.ts";
+import { type Delta, Separator } from "./lm-studio/reasoning.ts";
 
 type Message = Readonly<Record<string, unknown>>;
 
@@ -28,6 +28,8 @@ function spokenPart(part: { readonly text?: unknown } | null): unknown {
 function withoutThinking(content: string): string {
   if (!content.trimStart().startsWith("<think>")) return content;
   const separator = new Separator({ untagged: "text", json: false });
-  const deltas = [...separator.push({ content, reasoning: "", toolCalls: undefined }), ...separator.end()];
+  const deltas: Delta[] = [];
+  separator.push({ content, reasoning: "", toolCalls: undefined }, deltas);
+  deltas.push(...separator.end());
   return deltas.map(({ text = "" }) => text).join("");
 }

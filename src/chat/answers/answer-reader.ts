@@ -10,6 +10,8 @@ import type { ThinkingForms } from "./thinking-forms.ts";
 export interface AnswerEvent {
   readonly event: string;
   readonly value: unknown;
+  /** Where it is there, the event is `value` but for the delta of its one choice, which is this. */
+  readonly delta?: unknown;
 }
 
 /** Makes one answer out of the events of one endpoint. Each answer has a reader of its own. */
@@ -21,14 +23,14 @@ export interface AnswerReader {
   /** Characters that it was told so far, what is still held back included. */
   readonly chars: number;
   /**
-   * What these events settle. Throws `ChatError` `upstream-invalid` on what is no part of an answer, or the
+   * Takes these events in: what they settle is in `deltas` then. Throws `ChatError` `upstream-invalid` on what is no part of an answer, or the
    * error that the model reports.
    */
-  events(events: readonly AnswerEvent[]): Delta[];
+  events(events: readonly AnswerEvent[]): void;
   /** Somebody reads along from now on: what was held back only until the answer is whole is given out. */
   readAlong(): void;
-  /** What was held back until no more came. To be called once, also where the answer broke off. */
-  end(): Delta[];
+  /** Gives out what was held back until no more came. To be called once, also where the answer broke off. */
+  end(): void;
   /** The answer, after `end`. Throws `ChatError` `upstream-invalid` where it is not whole. */
   completion(): Completion;
 }

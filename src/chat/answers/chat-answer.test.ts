@@ -22,8 +22,8 @@ const words = (...all: readonly string[]) => all.map((content) => chunk({ conten
 const ending = [chunk({}, "stop"), { event: "", value: { ...head, choices: [], usage } }];
 
 function read(reader: ChatAnswer, events: readonly AnswerEvent[]) {
-  const given = [...reader.events(events), ...reader.end()];
-  assert.deepEqual(given, reader.deltas);
+  reader.events(events);
+  reader.end();
   return reader.completion();
 }
 
@@ -80,7 +80,11 @@ test("a stream without a reason to end is no answer", () => {
 
 test("a tool call that is none is no part of an answer", () => {
   const piece = { index: 0, id: "1", function: { name: "find", arguments: "{}" } };
-  const read = (call: unknown) => new ChatAnswer(options()).events([chunk({ tool_calls: [call] })]);
+  const read = (call: unknown) => {
+    const reader = new ChatAnswer(options());
+    reader.events([chunk({ tool_calls: [call] })]);
+    return reader.deltas;
+  };
   assert.deepEqual(read(piece), [{ toolCalls: [piece] }]);
   assert.deepEqual(read({ id: null, function: { arguments: "{}" } }).length, 1);
   for (const broken of [

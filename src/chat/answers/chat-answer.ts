@@ -1,6 +1,6 @@
 import { ChatError } from "../chat-error.ts";
 import { type Completion, type Head, joinDeltas } from "../completion.ts";
-import { type Chunk, readChunk, type Usage } from "../lm-studio/chunk.ts";
+import { readChunk, readDelta, type Said, type Usage } from "../lm-studio/chunk.ts";
 import { type Delta, hasStrayTag, Separator } from "../lm-studio/reasoning.ts";
 import type { AnswerEvent, AnswerReader, ReaderOptions } from "./answer-reader.ts";
 
@@ -27,28 +27,19 @@ export class ChatAnswer implements AnswerReader {
     this.#separator = options.separates ? new Separator({ untagged, json }) : undefined;
   }
 
-  events(events: readonly AnswerEvent[]): Delta[] {
-    const before = this.deltas.length;
-    for (const { event, value } of events) {
-      const chunk = readChunk(value);
-      this.head ??= headOf(chunk);
-      this.#isWhole ||= event === "whole";
-      this.#finishReason ??= chunk.finishReason;
-      this.#usage ??= chunk.usage;
-      this.chars += charsOf(chunk);
-      this.deltas.push(...(this.#separator ? this.#separator.push(chunk) : plain(chunk)));
+  events(events: readonly AnswerEvent[]): void {
+    for (const { event, value, delta } of events) {
+      if (delta === undefined) this.#chunk(event, value);
+      else this.#say(readDelta(delta));
     }
-    return this.deltas.slice(before);
   }
 
   readAlong(): void {
     this.deltas.push(...(this.#separator?.release() ?? []));
   }
 
-  end(): Delta[] {
-    const held = this.#separator?.end() ?? [];
-    this.deltas.push(...held);
-    return held;
+  end(): void {
+    this.deltas.push(...(this.#separator?.end() ?? []));
   }
 
   completion(): Completion {
@@ -65,6 +56,22 @@ export class ChatAnswer implements AnswerReader {
       finishReason: this.#finishReason,
       usage: withReasoning(this.#usage, this.#isWhole ? 0 : (this.#separator?.reasoningTokens ?? 0)),
     };
+  }
+
+  #chunk(event: string, value: unknown): void {
+    const chunk = readChunk(value);
+    const { id, created, model, system_fingerprint } = chunk;
+    this.head ??= { id, created, model, ...(system_fingerprint === undefined ? {} : { system_fingerprint }) };
+    this.#isWhole ||= event === "whole";
+    this.#finishReason ??= chunk.finishReason;
+    this.#usage ??= chunk.usage;
+    this.#say(chunk.said);
+  }
+
+  #say(said: Said): void {
+    this.chars += charsOf(said);
+    if (this.#separator) this.#separator.push(said, this.deltas);
+    else if (said.content) this.deltas.push({ text: said.content });
   }
 
   /** Without what was taken for thinking and then given out once more as text. */
@@ -86,16 +93,8 @@ export class ChatAnswer implements AnswerReader {
   }
 }
 
-function headOf({ id, created, model, system_fingerprint }: Chunk): Head {
-  return { id, created, model, ...(system_fingerprint === undefined ? {} : { system_fingerprint }) };
-}
-
-function charsOf({ content, reasoning, toolCalls }: Chunk): number {
+function charsOf({ content, reasoning, toolCalls }: Said): number {
   return content.length + reasoning.length + (toolCalls ? JSON.stringify(toolCalls).length : 0);
-}
-
-function plain({ content }: Chunk): Delta[] {
-  return content ? [{ text: content }] : [];
 }
 
 /** LM Studio counts thinking only where it separates it itself. */

@@ -23,7 +23,7 @@ export class EmbeddingsAnswer implements AnswerReader {
   head: Head | undefined;
   #list: EmbeddingList | undefined;
 
-  events(events: readonly AnswerEvent[]): Delta[] {
+  events(events: readonly AnswerEvent[]): void {
     for (const { value } of events) {
       if (!isEmbeddingList(value)) {
         throw new ChatError("upstream-invalid", "LM Studio answered with something else than embeddings.");
@@ -31,15 +31,13 @@ export class EmbeddingsAnswer implements AnswerReader {
       this.#list = value;
       this.head = { id: "", created: Math.floor(Date.now() / 1000), model: value.model };
     }
-    return [];
   }
 
   /** Nothing is held back for that. */
   readAlong(): void {}
 
-  end(): Delta[] {
-    return [];
-  }
+  /** Nor for anything else. */
+  end(): void {}
 
   completion(): Completion {
     if (!this.head || !this.#list) {

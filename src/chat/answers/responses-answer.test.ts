@@ -39,7 +39,8 @@ const last = event("response.completed", { sequence_number: 4, response });
 
 test("each event is passed on as it came, and the last one is kept for the end", () => {
   const reader = new ResponsesAnswer();
-  const deltas = reader.events([...events, last]);
+  reader.events([...events, last]);
+  const { deltas } = reader;
   assert.deepEqual(
     deltas.map((delta) => delta.event),
     events.map(({ event, value }) => `event: ${event}\ndata: ${JSON.stringify(value)}\n\n`),
@@ -65,8 +66,10 @@ test("each event is passed on as it came, and the last one is kept for the end",
 
 test("a response is announced only once there is something of it", () => {
   const reader = new ResponsesAnswer();
-  assert.deepEqual([reader.events(events.slice(0, 1)), reader.head], [[], undefined]);
-  assert.equal(reader.events(events.slice(1, 2)).length, 2);
+  reader.events(events.slice(0, 1));
+  assert.deepEqual([reader.deltas, reader.head], [[], undefined]);
+  reader.events(events.slice(1, 2));
+  assert.equal(reader.deltas.length, 2);
   assert.equal(reader.head?.id, "resp_1");
 });
 
@@ -94,7 +97,8 @@ test("a response that ran out of tokens says so", () => {
 
 test("a response that came whole has the events that it would have come in", () => {
   const reader = new ResponsesAnswer();
-  const deltas = reader.events([{ event: "whole", value: response }]);
+  reader.events([{ event: "whole", value: response }]);
+  const { deltas } = reader;
   const types = deltas.map((delta) => /^event: (.*)$/m.exec(delta.event ?? "")?.[1]);
   assert.deepEqual(types, [
     "response.created",

@@ -26,20 +26,17 @@ export class ResponsesAnswer implements AnswerReader {
   readonly #announced: { head: Head | undefined; readonly deltas: Delta[] } = { head: undefined, deltas: [] };
   #final: FinalEvent | undefined;
 
-  events(events: readonly AnswerEvent[]): Delta[] {
-    const before = this.deltas.length;
+  events(events: readonly AnswerEvent[]): void {
     for (const { event, value } of events) {
       for (const each of event === "whole" ? eventsOfWhole(value) : [value]) this.#event(each, event);
     }
-    return this.deltas.slice(before);
   }
 
   /** Nothing is held back for that. */
   readAlong(): void {}
 
-  end(): Delta[] {
-    return [];
-  }
+  /** Nor for anything else. */
+  end(): void {}
 
   completion(): Completion {
     if (!this.head || !this.#final) {
@@ -122,7 +119,7 @@ function saidIn(response: FinalEvent["response"]): ReturnType<typeof joinDeltas>
       if (typeof part?.text !== "string") continue;
       if (item.type === "reasoning") deltas.push({ reasoning: part.text });
       // With LM Studio's setting off, tags are in the text here as well.
-      else deltas.push(...separator.push({ content: part.text, reasoning: "", toolCalls: undefined }));
+      else separator.push({ content: part.text, reasoning: "", toolCalls: undefined }, deltas);
     }
   }
   return joinDeltas([...deltas, ...separator.end()]);

@@ -15,15 +15,20 @@ export interface Usage {
   readonly completion_tokens_details?: { readonly reasoning_tokens?: number };
 }
 
+/** What the model says in one event. */
+export interface Said {
+  readonly content: string;
+  readonly reasoning: string;
+  readonly toolCalls: readonly ToolCallPiece[] | undefined;
+}
+
 /** One event of LM Studio's stream, of either endpoint, as far as it matters here. */
-export interface Chunk {
+interface Chunk {
   readonly id: string;
   readonly created: number;
   readonly model: string;
   readonly system_fingerprint?: string;
-  readonly content: string;
-  readonly reasoning: string;
-  readonly toolCalls: readonly ToolCallPiece[] | undefined;
+  readonly said: Said;
   readonly finishReason: string | undefined;
   readonly usage: Usage | undefined;
 }
@@ -44,12 +49,19 @@ export function readChunk(value: unknown): Chunk {
     created: typeof raw.created === "number" ? raw.created : Math.floor(Date.now() / 1000),
     model: raw.model,
     ...(typeof raw.system_fingerprint === "string" ? { system_fingerprint: raw.system_fingerprint } : {}),
-    content: text(delta ? delta.content : choice?.text),
+    said: delta ? readDelta(delta) : { content: text(choice?.text), reasoning: "", toolCalls: undefined },
+    finishReason: typeof choice?.finish_reason === "string" ? choice.finish_reason : undefined,
+    usage: usage(raw.usage),
+  };
+}
+
+/** Reads the delta of a choice. Throws as `readChunk` does. */
+export function readDelta(delta: Loose): Said {
+  return {
+    content: text(delta?.content),
     // gpt-oss has it under the shorter name.
     reasoning: text(delta?.reasoning_content) || text(delta?.reasoning),
     toolCalls: toolCalls(delta?.tool_calls),
-    finishReason: typeof choice?.finish_reason === "string" ? choice.finish_reason : undefined,
-    usage: usage(raw.usage),
   };
 }
 

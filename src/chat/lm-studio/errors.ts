@@ -1,4 +1,5 @@
 import { ChatError, type ChatErrorCode } from "../chat-error.ts";
+import { ConnectionError } from "./connections.ts";
 
 /**
  * What LM Studio's words mean. It answers client faults and crashes with the same status, so its text decides;
@@ -68,11 +69,11 @@ function fallback(status: number | undefined): string {
   return status === undefined ? "LM Studio broke off with an error." : `LM Studio answered ${status}.`;
 }
 
-/** The error that a failed exchange stands for, by Node's and undici's codes. */
+/** The error that a failed exchange stands for, by the codes of Node, of our connections, and of undici. */
 export function connectionError(error: unknown, root: string, model?: string): ChatError {
   if (error instanceof ChatError) return error;
   const code = codeOf(error);
-  if (code === "UND_ERR_CONNECT_TIMEOUT" || code === "ETIMEDOUT") {
+  if (/^(connect-timeout|UND_ERR_CONNECT_TIMEOUT|ETIMEDOUT)$/.test(code)) {
     return new ChatError("upstream-timeout", `LM Studio at ${root} takes no connection.`, { cause: error });
   }
   if (/^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$/.test(code)) {
@@ -96,6 +97,7 @@ export function connectionError(error: unknown, root: string, model?: string): C
 export function isStaleConnection(error: unknown): boolean {
   const code = codeOf(error);
   if (code === "ECONNRESET" || code === "EPIPE") return true;
+  if (error instanceof ConnectionError) return code === "closed" && error.wasUsed;
   const { socket } = error as { socket?: { bytesRead?: number } };
   return code === "UND_ERR_SOCKET" && (socket?.bytesRead ?? 0) > 0;
 }

@@ -1,7 +1,6 @@
-import type { IncomingHttpHeaders } from "node:http";
-import type { Dispatcher } from "undici";
 import type { AnswerEvent } from "../answers/answer-reader.ts";
 import { ChatError } from "../chat-error.ts";
+import type { Connections, Requester, Sent } from "./connections.ts";
 import { type Endpoint, endpoints } from "./endpoints.ts";
 import { classify } from "./errors.ts";
 import { Patience, type PatienceOptions } from "./patience.ts";
@@ -11,8 +10,8 @@ import { type ServerSentEvent, SseParser } from "./sse.ts";
 export interface Order {
   readonly endpoint: Endpoint;
   readonly path: string;
-  /** Names and values in turn. */
-  readonly headers: string[];
+  /** Lines, each with its CRLF. */
+  readonly headers: string;
   readonly body: string;
   /** Aborted when nobody wants the answer any more: the connection is closed at once. */
   readonly signal: AbortSignal;
@@ -30,23 +29,18 @@ const earlyMax = 16;
 
 /**
  * One request to LM Studio and its answer. `done` resolves after the proper end of the answer and at nothing
- * else; it rejects with a `ChatError`, with what undici threw, or with the reason of `signal`.
- *
- * It is a handler of undici's dispatch, and so does without the stream and the iterator that its `request` makes
- * of every answer.
+ * else; it rejects with a `ChatError`, with what the connection failed of, or with the reason of `signal`.
  */
-export class Exchange implements Dispatcher.DispatchHandler {
+export class Exchange implements Requester {
   readonly done: Promise<void>;
   readonly #order: Order;
   readonly #patience: Patience;
   readonly #resolve: () => void;
   readonly #reject: (reason: unknown) => void;
-  #controller: Dispatcher.DispatchController | undefined;
+  readonly #sent: Sent;
   /** Reads a stream; otherwise the parts of what comes in one piece are kept. */
   #parser: SseParser | undefined;
   readonly #payloads = new PayloadReader();
-  /** What one read of the socket brought of a stream. */
-  #gathered: Buffer[] = [];
   readonly #parts: Buffer[] = [];
   /** What came before the first token, and is passed on with it: until then the answer may still fail and be asked again. */
   readonly #early: AnswerEvent[] = [];
@@ -62,7 +56,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** When what refused for now wants to be asked again. */
   retryAfterS: number | undefined;
 
-  constructor(dispatcher: Dispatcher, order: Order) {
+  constructor(connections: Connections, order: Order) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.done = promise;
     this.#resolve = resolve;
@@ -70,43 +64,35 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#order = order;
     this.#patience = new Patience(order.patience, order.look, this.#fail);
     order.signal.addEventListener("abort", this.#leave, { once: true });
-    dispatcher.dispatch({ method: "POST", path: order.path, headers: order.headers, body: order.body }, this);
+    this.#sent = connections.post(order, this);
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    // One that was left while it waited for a connection is not sent at all.
-    if (this.#isOver) controller.abort(new Error("left before it was sent"));
-    this.#controller = controller;
-    this.isSent = !this.#isOver;
+  onSent(): void {
+    this.isSent = true;
   }
 
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: IncomingHttpHeaders,
-  ): void {
+  onHead(status: number, headers: ReadonlyMap<string, string>): void {
     this.isAnswered = true;
     this.#status = status;
-    if (status === 200 && headers["content-type"]?.startsWith("text/event-stream")) {
+    const retryAfter = headers.get("retry-after") ?? "";
+    if (status === 200 && headers.get("content-type")?.startsWith("text/event-stream")) {
       this.#parser = new SseParser();
-    } else if (/^\d{1,6}$/.test(headers["retry-after"] ?? "")) {
-      this.retryAfterS = Number(headers["retry-after"]);
-    }
+    } else if (/^\d{1,6}$/.test(retryAfter)) this.retryAfterS = Number(retryAfter);
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, bytes: Buffer): void {
+  /** LM Studio sends each token as a chunk of its own, and one read of the socket may bring many. */
+  onBody(bytes: Buffer): void {
     // After its end only the connection's turn is waited for, without which it could not be used again.
     if (this.#isOver) return;
     try {
-      if (this.#parser) this.#gather(bytes);
+      if (this.#parser) this.#read(this.#parser.push(bytes));
       else this.#keep(bytes);
     } catch (error) {
       this.#fail(error);
     }
   }
 
-  onResponseEnd(): void {
-    this.#readGathered();
+  onEnd(): void {
     if (this.#isOver) {
       this.#patience.end();
       return;
@@ -122,31 +108,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.#readGathered();
+  onFailure(error: unknown): void {
     this.#fail(error);
   }
-
-  /**
-   * LM Studio sends each token as a chunk of its own, and one read of the socket may bring many: they are read
-   * together, before anything else is.
-   */
-  #gather(bytes: Buffer): void {
-    if (this.#gathered.push(bytes) === 1) queueMicrotask(this.#readGathered);
-  }
-
-  readonly #readGathered = () => {
-    if (this.#gathered.length === 0 || !this.#parser) return;
-    const [first] = this.#gathered;
-    const bytes = this.#gathered.length === 1 ? (first as Buffer) : Buffer.concat(this.#gathered);
-    this.#gathered = [];
-    if (this.#isOver) return;
-    try {
-      this.#read(this.#parser.push(bytes));
-    } catch (error) {
-      this.#fail(error);
-    }
-  };
 
   /** Takes the events up to the first that is none: tokens that came before an error still count. */
   #read(events: readonly ServerSentEvent[]): void {
@@ -163,15 +127,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
         if (isLast) break;
         continue;
       }
-      const value = this.#payloads.read(data);
-      failure = failureOf(event, data, value);
-      if (failure !== undefined) break;
-      if (beforeTokens.test(event) && this.#early.length < earlyMax) {
-        this.#early.push({ event, value });
+      const answer = this.#payloads.read(event, data);
+      failure = failureOf(event, data, answer?.value);
+      if (!answer || failure !== undefined) break;
+      if (event !== "" && beforeTokens.test(event) && this.#early.length < earlyMax) {
+        this.#early.push(answer);
         continue;
       }
-      answers.push({ event, value });
-      isLast = lastEvents.length > 0 && lastEvents.includes(event || typeOf(value));
+      answers.push(answer);
+      isLast = lastEvents.length > 0 && lastEvents.includes(event || typeOf(answer.value));
       if (isLast) break;
     }
     if (answers.length > 0) this.#pass(answers);
@@ -190,7 +154,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#bytes > wholeBytesMax) {
       throw new ChatError("upstream-invalid", "LM Studio's answer is far too long.");
     }
-    this.#parts.push(bytes);
+    this.#parts.push(Buffer.from(bytes));
   }
 
   /** The answer that came in one piece. A proxy in front of LM Studio may gather a stream up: it is as good. */
@@ -227,7 +191,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#order.signal.removeEventListener("abort", this.#leave);
       this.#reject(error);
     }
-    this.#controller?.abort(error instanceof Error ? error : new Error(String(error)));
+    this.#sent.abort(this);
   };
 }
 

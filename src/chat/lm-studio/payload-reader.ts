@@ -1,22 +1,23 @@
+import type { AnswerEvent } from "../answers/answer-reader.ts";
+
 /**
  * Parses the payloads of one stream's events. The chunks of an answer differ in their delta alone: what is around
  * it is read once, and after that only what is inside. That takes a third of the time that parsing every chunk
- * takes, and gives the same values.
+ * takes, and tells the same.
  */
 export class PayloadReader {
   #before = "";
   #after = "";
-  #chunk: Record<string, unknown> = {};
-  #choice: Record<string, unknown> = {};
+  #value: unknown;
 
-  /** The value of a payload, or `undefined` where it is not JSON. */
-  read(data: string): unknown {
+  /** The event that a payload stands for, or `undefined` where it is not JSON. */
+  read(event: string, data: string): AnswerEvent | undefined {
     const delta = this.#deltaOf(data);
-    // A new value for each: whoever reads them may keep them.
-    if (delta !== undefined) return { ...this.#chunk, choices: [{ ...this.#choice, delta }] };
+    if (delta !== undefined) return { event, value: this.#value, delta };
     const value = parsed(data);
+    if (value === undefined) return undefined;
     this.#learn(data, value);
-    return value;
+    return { event, value };
   }
 
   #deltaOf(data: string): unknown {
@@ -27,7 +28,7 @@ export class PayloadReader {
   }
 
   #learn(data: string, value: unknown): void {
-    const { choices, ...chunk } = (value ?? {}) as { choices?: unknown };
+    const { choices } = (value ?? {}) as { choices?: unknown };
     const choice: unknown = Array.isArray(choices) && choices.length === 1 ? choices[0] : undefined;
     if (typeof choice !== "object" || choice === null || !("delta" in choice)) return;
     const start = data.indexOf(mark) + mark.length;
@@ -36,8 +37,7 @@ export class PayloadReader {
     if (start < mark.length || !data.startsWith(inside, start)) return;
     this.#before = data.slice(0, start);
     this.#after = data.slice(start + inside.length);
-    this.#chunk = chunk;
-    this.#choice = choice as Record<string, unknown>;
+    this.#value = value;
   }
 }
 

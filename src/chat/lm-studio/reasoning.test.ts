@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Separator, type SeparatorOptions, usuallyThinks } from "./reasoning.ts";
+import type { Said } from "./chunk.ts";
+import { type Delta, Separator, type SeparatorOptions, usuallyThinks } from "./reasoning.ts";
 
 const standard = { untagged: "hold", json: false } as const;
 
@@ -10,11 +11,18 @@ function separate(
 ) {
   const separator = new Separator(options);
   const deltas = chunks.flatMap(({ content = "", reasoning = "" }) =>
-    separator.push({ content, reasoning, toolCalls: undefined }),
+    pushed(separator, { content, reasoning }),
   );
   const all = [...deltas, ...separator.end()];
   const join = (field: "text" | "reasoning") => all.map((delta) => delta[field] ?? "").join("");
   return { text: join("text"), reasoning: join("reasoning"), deltas, tokens: separator.reasoningTokens };
+}
+
+/** What a chunk settles. */
+function pushed(separator: Separator, said: Partial<Said>): Delta[] {
+  const deltas: Delta[] = [];
+  separator.push({ content: "", reasoning: "", toolCalls: undefined, ...said }, deltas);
+  return deltas;
 }
 
 /** The text cut into two and into three at every place, and into single characters. */
@@ -80,7 +88,7 @@ test("what was wrongly passed on as thinking comes once more as text", () => {
   const separator = new Separator({ untagged: "think", json: false });
   const call = { index: 0, id: "1", type: "function", function: { name: "f", arguments: "" } };
   const push = (content: string, toolCalls?: readonly (typeof call)[]) =>
-    separator.push({ content, reasoning: "", toolCalls });
+    pushed(separator, { content, toolCalls });
   assert.deepEqual(
     [...push("Let me "), ...push("look."), ...push("", [call]), ...separator.end()],
     [{ reasoning: "Let me" }, { reasoning: " look." }, { text: "Let me look." }, { toolCalls: [call] }],
@@ -138,10 +146,7 @@ test("tool calls end the waiting", () => {
   const separator = new Separator(standard);
   const call = { index: 0, id: "1", type: "function", function: { name: "f", arguments: "" } };
   assert.deepEqual(
-    [
-      ...separator.push({ content: "Let me look.", reasoning: "", toolCalls: undefined }),
-      ...separator.push({ content: "", reasoning: "", toolCalls: [call] }),
-    ],
+    [...pushed(separator, { content: "Let me look." }), ...pushed(separator, { toolCalls: [call] })],
     [{ text: "Let me look." }, { toolCalls: [call] }],
   );
 });
@@ -163,7 +168,7 @@ test("released at any place, an answer without thinking stays what it is", () =>
   const whole = " <thin ice>\n ";
   for (let cut = 0; cut <= whole.length; cut += 1) {
     const separator = new Separator(standard);
-    const push = (content: string) => separator.push({ content, reasoning: "", toolCalls: undefined });
+    const push = (content: string) => pushed(separator, { content });
     const deltas = [...push(whole.slice(0, cut)), ...separator.release(), ...push(whole.slice(cut))];
     assert.equal([...deltas, ...separator.end()].map(({ text }) => text).join(""), whole, `at ${cut}`);
   }

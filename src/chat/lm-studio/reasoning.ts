@@ -1,4 +1,4 @@
-import type { Chunk, ToolCallPiece } from "./chunk.ts";
+import type { Said, ToolCallPiece } from "./chunk.ts";
 
 /** A piece of an answer, with the model's thinking told apart from what it says. */
 export interface Delta {
@@ -54,9 +54,8 @@ export class Separator {
     if (options.json) this.#maybeJson = "";
   }
 
-  /** What this chunk settles, in order. */
-  push(chunk: Pick<Chunk, "content" | "reasoning" | "toolCalls">): Delta[] {
-    const deltas: Delta[] = [];
+  /** Adds to `deltas` what this chunk settles, in order. */
+  push(chunk: Said, deltas: Delta[]): void {
     if (chunk.reasoning) {
       this.reasoningTokens += 1;
       // Where the field is used, the text has no tags.
@@ -68,7 +67,6 @@ export class Separator {
       this.#settle(deltas);
       deltas.push({ toolCalls: chunk.toolCalls });
     }
-    return deltas;
   }
 
   /** Gives out what is held until it is known whether a tag follows, and from now on holds nothing for that. */

@@ -31,7 +31,8 @@ export class SseParser {
     const lineEnd = bytes.lastIndexOf(lineFeed);
     if (lineEnd >= 0) this.#read(this.#textTo(bytes, lineEnd + 1), events);
     if (lineEnd + 1 < bytes.length) {
-      this.#held.push(bytes.subarray(lineEnd + 1));
+      // The bytes are only lent.
+      this.#held.push(Buffer.from(bytes.subarray(lineEnd + 1)));
       this.#heldBytes += bytes.length - lineEnd - 1;
     }
     if (this.#heldBytes > lineBytesMax) {

@@ -1,6 +1,7 @@
 import { Pool } from "undici";
 import type { ChatError } from "../chat-error.ts";
 import { Breaker } from "./breaker.ts";
+import { Connections } from "./connections.ts";
 import { type ListedModel, listModels } from "./models.ts";
 
 export interface UpstreamOptions {
@@ -15,8 +16,6 @@ export interface UpstreamOptions {
   readonly changed: () => void;
 }
 
-/** Connections to one LM Studio; its slots keep far below that. */
-const connectionsMax = 256;
 /** Connections for what must not wait behind answers: is it still there, and what is loaded? */
 const controlConnectionsMax = 3;
 /** LM Studio closes idle connections after 5 s; leaving earlier, we never write into one it just closed. */
@@ -51,7 +50,10 @@ export class Upstream implements AsyncDisposable {
   /** What its paths begin with. */
   readonly path: string;
   readonly headers: readonly string[];
-  readonly pool: Pool;
+  /** The same as lines. */
+  readonly head: string;
+  /** For questions; there are as many as there are slots. */
+  readonly connections: Connections;
   readonly #control: Pool;
   readonly #options: UpstreamOptions;
   readonly #places = new Map<string, Place>();
@@ -77,16 +79,14 @@ export class Upstream implements AsyncDisposable {
       "text/event-stream, application/json",
       ...(options.key ? ["authorization", `Bearer ${options.key}`] : []),
     ];
-    const pool = {
+    this.head = headLines(this.headers);
+    this.connections = new Connections(origin, { connectMs: options.silenceMs, idleMs: keepAliveMs });
+    this.#control = new Pool(origin, {
+      connections: controlConnectionsMax,
       keepAliveTimeout: keepAliveMs,
       keepAliveMaxTimeout: keepAliveMs,
       connect: { timeout: options.silenceMs },
-      // Its own timeouts know nothing of tokens, and end a long answer after five minutes.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    };
-    this.pool = new Pool(origin, { ...pool, connections: connectionsMax });
-    this.#control = new Pool(origin, { ...pool, connections: controlConnectionsMax });
+    });
   }
 
   get isHealthy(): boolean {
@@ -211,7 +211,8 @@ export class Upstream implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#probe);
-    await Promise.all([this.pool.destroy(), this.#control.destroy()]);
+    this.connections.close();
+    await this.#control.destroy();
   }
 
   async #list(): Promise<ListedModel[]> {
@@ -270,3 +271,9 @@ export class Upstream implements AsyncDisposable {
 
 /** Codes of an LM Studio that is not there, as opposed to one that answers with a failure. */
 const unreachable: ReadonlySet<string> = new Set(["lm-studio-away", "upstream-timeout", "upstream-cut"]);
+
+/** Throws at what would end a line, and begin one of its own. */
+function headLines(headers: readonly string[]): string {
+  if (headers.some((text) => /[\r\n\0]/.test(text))) throw new Error("a header has a line end in it");
+  return headers.map((text, index) => (index % 2 === 0 ? `${text}: ` : `${text}\r\n`)).join("");
+}

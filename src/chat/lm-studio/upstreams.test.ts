@@ -53,9 +53,9 @@ async function ask(
   return { text: heard.join(""), upstreams: sent };
 }
 
-function textOf({ value }: AnswerEvent): string {
+function textOf({ value, delta }: AnswerEvent): string {
   const { choices } = value as { choices: { delta: { content?: string } }[] };
-  return choices[0]?.delta.content ?? "";
+  return ((delta ?? choices[0]?.delta) as { content?: string } | undefined)?.content ?? "";
 }
 
 const promptOf = ({ messages }: GenerationRequest) => String(messages?.[0]?.content);

@@ -269,10 +269,10 @@ export class Upstreams implements AsyncDisposable {
   #send(asked: Asked, place: Place, events: Listener["events"]): Exchange {
     const { upstream, model } = place;
     const { endpoint, body, signal, requestId } = asked;
-    return new Exchange(upstream.pool, {
+    return new Exchange(upstream.connections, {
       endpoint,
       path: upstream.path + endpoints[endpoint].path,
-      headers: [...upstream.headers, "x-request-id", requestId],
+      headers: `${upstream.head}x-request-id: ${requestId}\r\n`,
       body,
       signal,
       patience: this.#options,
