@@ -51,7 +51,8 @@ export async function useConversation(
     pool,
     `insert into conversations as c (caller, id, title, created_at, last_used_at)
      values ($1, $2, $3, $4, $4)
-     on conflict (caller, id) do update set last_used_at = greatest(c.last_used_at, excluded.last_used_at)
+     on conflict (caller, id) where station_id is null
+       do update set last_used_at = greatest(c.last_used_at, excluded.last_used_at)
      returning summary, summary_until_at, summary_until_id, summary_turns`,
     [caller, id, title, at],
   );
@@ -71,7 +72,7 @@ export async function keepSummary(
     pool,
     `update conversations
      set summary = $3, summary_until_at = $4, summary_until_id = $5, summary_turns = $6
-     where caller = $1 and id = $2
+     where caller = $1 and id = $2 and station_id is null
        and (summary_until_at is null or (summary_until_at, summary_until_id) < ($4, $5))`,
     [caller, id, text, until.answered_at, until.id, turns],
   );
@@ -79,7 +80,9 @@ export async function keepSummary(
 
 /** Milliseconds, which is what a `Date` holds: what comes back as a cursor then is what was given out. */
 const answeredAt = "date_trunc('milliseconds', created_at + processing_time_ms * interval '1 millisecond')";
-const isTurn = "session_id = $2 and caller = $1 and route = '/chat' and outcome = 'ok' and response <> ''";
+/** Made here: another station's caller of that name may be somebody else. */
+const isTurn =
+  "session_id = $2 and caller = $1 and station_id is null and route = '/chat' and outcome = 'ok' and response <> ''";
 
 /**
  * The newest turns after a place, oldest first: at most `turnsMax`, and no more than have `charsMax`
@@ -148,7 +151,8 @@ export async function listTurns(
 
 const conversation = `id, title, created_at, last_used_at, (
     select count(*)::int from interactions i
-    where i.session_id = c.id and i.caller = c.caller and i.route = '/chat' and i.outcome = 'ok' and i.response <> ''
+    where i.session_id = c.id and i.caller = c.caller and i.station_id is null
+      and i.route = '/chat' and i.outcome = 'ok' and i.response <> ''
   ) as turns`;
 
 /** A caller's conversations, the one last used first; those after a place. */
@@ -161,7 +165,7 @@ export async function listConversations(
     pool,
     `select ${conversation}
      from conversations c
-     where caller = $1 and ($2::timestamptz is null or (last_used_at, id) < ($2, $3))
+     where caller = $1 and station_id is null and ($2::timestamptz is null or (last_used_at, id) < ($2, $3))
      order by last_used_at desc, id desc
      limit $4`,
     [caller, bounds.after?.last_used_at ?? null, bounds.after?.id ?? null, bounds.limit],
@@ -175,7 +179,7 @@ export async function findConversation(
 ): Promise<(Conversation & { readonly summary: string | null }) | undefined> {
   const { rows } = await query<Conversation & { summary: string | null }>(
     pool,
-    `select ${conversation}, summary from conversations c where caller = $1 and id = $2`,
+    `select ${conversation}, summary from conversations c where caller = $1 and id = $2 and station_id is null`,
     [caller, id],
   );
   return rows[0];
@@ -183,7 +187,7 @@ export async function findConversation(
 
 /** Removes conversations that nobody has used since then. */
 export async function deleteConversationsBefore(pool: Pool, at: Date): Promise<void> {
-  await query(pool, "delete from conversations where last_used_at < $1", [at]);
+  await query(pool, "delete from conversations where last_used_at < $1 and station_id is null", [at]);
 }
 
 /** Removes a conversation and every interaction of its session. Gives how many; `undefined` where there is none. */
@@ -192,15 +196,17 @@ export async function removeConversation(
   { caller, id }: ConversationKey,
 ): Promise<number | undefined> {
   return transaction(pool, async (client) => {
-    const known = await query(client, "delete from conversations where caller = $1 and id = $2", [
-      caller,
-      id,
-    ]);
+    const known = await query(
+      client,
+      "delete from conversations where caller = $1 and id = $2 and station_id is null",
+      [caller, id],
+    );
     if (known.rowCount === 0) return undefined;
-    const calls = await query(client, "delete from interactions where caller = $1 and session_id = $2", [
-      caller,
-      id,
-    ]);
+    const calls = await query(
+      client,
+      "delete from interactions where caller = $1 and session_id = $2 and station_id is null",
+      [caller, id],
+    );
     return calls.rowCount ?? 0;
   });
 }

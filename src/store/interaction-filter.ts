@@ -22,12 +22,13 @@ export interface InteractionFilter {
   readonly after?: { readonly createdAt: Date; readonly id: string } | undefined;
 }
 
-/** A condition in SQL for the filter, `true` for an empty one, and the values of its parameters. */
+/** A condition in SQL for the filter, of calls of this station alone, and the values of its parameters. */
 export function whereOf(filter: InteractionFilter): { readonly sql: string; readonly values: unknown[] } {
   const values: unknown[] = [];
   const value = (given: unknown) => `$${values.push(given)}`;
   const { words, after } = filter;
   const conditions = [
+    "station_id is null",
     ...columns.flatMap(([key, column]) =>
       filter[key] === undefined ? [] : `${column} = ${value(filter[key])}`,
     ),
@@ -39,7 +40,7 @@ export function whereOf(filter: InteractionFilter): { readonly sql: string; read
       : [`interaction_words(prompt, response) @@ websearch_to_tsquery('simple', ${value(words)})`]),
     ...(words !== undefined && !filter.cached && filter.cache !== "HIT" ? ["not cached"] : []),
   ];
-  return { sql: conditions.length > 0 ? conditions.join(" and ") : "true", values };
+  return { sql: conditions.join(" and "), values };
 }
 
 const columns = [

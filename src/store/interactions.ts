@@ -37,7 +37,7 @@ export interface Interaction extends Omit<InteractionSummary, "prompt_preview" |
   readonly tool_calls: readonly unknown[] | null;
 }
 
-/** Past calls, newest first, `limit` at most. */
+/** Past calls of this station, newest first, `limit` at most. Those of others are in the table too, and nowhere here. */
 export async function listInteractions(
   pool: Pool,
   { limit, ...filter }: InteractionFilter & { readonly limit: number },
@@ -57,6 +57,9 @@ export async function listInteractions(
   return rows;
 }
 
+const whole = `id, created_at, route, caller, request_id, session_id, run_id, model, prompt, parameters, response, reasoning,
+  tool_calls, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens, cached, cache, upstream, outcome, error,
+  queued_ms, first_token_ms, processing_time_ms`;
 /** Whole calls in one page of an export: some may have megabytes. */
 const exportPageRows = 32;
 
@@ -69,7 +72,7 @@ export async function* exportInteractions(
     const { sql, values } = whereOf({ ...filter, after });
     const { rows } = await query<Interaction>(
       pool,
-      `select * from interactions where ${sql} order by created_at desc, id desc limit ${exportPageRows}`,
+      `select ${whole} from interactions where ${sql} order by created_at desc, id desc limit ${exportPageRows}`,
       values,
     );
     yield rows;
@@ -112,11 +115,17 @@ async function deleteAll(
 
 /** Deletes one call for good. Says whether it was there. */
 export async function deleteInteraction(pool: Pool, id: string): Promise<boolean> {
-  const { rowCount } = await query(pool, "delete from interactions where id = $1", [id]);
+  const { rowCount } = await query(pool, "delete from interactions where id = $1 and station_id is null", [
+    id,
+  ]);
   return rowCount === 1;
 }
 
 export async function findInteraction(pool: Pool, id: string): Promise<Interaction | undefined> {
-  const { rows } = await query<Interaction>(pool, "select * from interactions where id = $1", [id]);
+  const { rows } = await query<Interaction>(
+    pool,
+    `select ${whole} from interactions where id = $1 and station_id is null`,
+    [id],
+  );
   return rows[0];
 }

@@ -79,7 +79,7 @@ test("a missing migration stops the start and names the file", async () => {
 
 test("row level security is on for every table", async () => {
   const open = await scalar(
-    "select array_agg(relname::text) from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and not relrowsecurity",
+    "select array_agg(relname::text) from pg_class where relnamespace in ('public'::regnamespace, 'sync'::regnamespace) and relkind in ('r', 'p') and not relrowsecurity",
   );
   assert.equal(open, null);
 });
