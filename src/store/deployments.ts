@@ -1,6 +1,6 @@
 import type { PoolClient } from "pg";
-import { v7 as uuidv7 } from "uuid";
 import { lockRegistry, registerSubjects } from "./devices.ts";
+import { deploymentIdOf } from "./known-ids.ts";
 import { type Pool, transaction } from "./pool.ts";
 
 /** The device's fixes between these times, both included, are of that subject. */
@@ -105,23 +105,35 @@ async function readDeployments(client: PoolClient, deviceId: string): Promise<De
   return rows;
 }
 
+/** Those that stay keep their row, and with it the version that an edit has to be newer than. */
 async function replaceDeployments(
   client: PoolClient,
   deviceId: string,
   deployments: readonly Deployment[],
 ): Promise<void> {
-  await client.query("delete from public.deployments where device_id = $1", [deviceId]);
+  const rows = deployments.map(({ subjectId, startedAt, endedAt }) => {
+    const start = timestampOf(startedAt);
+    return { id: deploymentIdOf(deviceId, subjectId, start), subjectId, start, end: timestampOf(endedAt) };
+  });
+  const ids = rows.map(({ id }) => id);
+  await client.query("delete from public.deployments where device_id = $1 and id <> all($2::uuid[])", [
+    deviceId,
+    ids,
+  ]);
   await client.query(
-    `insert into public.deployments (id, device_id, subject_id, started_at, ended_at)
+    `insert into public.deployments as d (id, device_id, subject_id, started_at, ended_at)
      select id, $1, subject_id, started_at, ended_at
      from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[])
-       as given (id, subject_id, started_at, ended_at)`,
+       as given (id, subject_id, started_at, ended_at)
+     on conflict (id) do update
+       set subject_id = excluded.subject_id, started_at = excluded.started_at, ended_at = excluded.ended_at
+       where (d.subject_id, d.started_at, d.ended_at) <> (excluded.subject_id, excluded.started_at, excluded.ended_at)`,
     [
       deviceId,
-      deployments.map(() => uuidv7()),
-      deployments.map(({ subjectId }) => subjectId),
-      deployments.map(({ startedAt }) => timestampOf(startedAt)),
-      deployments.map(({ endedAt }) => timestampOf(endedAt)),
+      ids,
+      rows.map(({ subjectId }) => subjectId),
+      rows.map(({ start }) => start),
+      rows.map(({ end }) => end),
     ],
   );
 }

@@ -1,6 +1,7 @@
 import type { PoolClient } from "pg";
 import { v7 as uuidv7 } from "uuid";
 import type { ReportedFix } from "../tracking/fix.ts";
+import { deploymentIdOf, deviceIdOf, subjectIdOf } from "./known-ids.ts";
 import { type Pool, query, transaction } from "./pool.ts";
 
 /** Who reports, and on whom it is where it is new. */
@@ -61,10 +62,17 @@ export async function registerSubjects(
 ): Promise<Map<string, string>> {
   const names = subjects.map(({ name }) => name);
   await client.query(
+    // One that was renamed keeps the id of its old name, which whoever bears that name now cannot have.
     `insert into public.subjects (id, name, species)
-     select * from unnest($1::uuid[], $2::text[], $3::text[])
+     select case when exists (select from public.subjects where id = known_id) then new_id else known_id end, name, species
+     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as given (known_id, new_id, name, species)
      on conflict (name) do nothing`,
-    [names.map(() => uuidv7()), names, subjects.map(({ species }) => species ?? null)],
+    [
+      names.map(subjectIdOf),
+      names.map(() => uuidv7()),
+      names,
+      subjects.map(({ species }) => species ?? null),
+    ],
   );
   const { rows } = await client.query<{ id: string; name: string }>(
     "select id, name from public.subjects where name = any($1)",
@@ -82,18 +90,25 @@ async function registerDevices(pool: Pool, reporters: readonly Reporter[]): Prom
     await lockRegistry(client);
     const keys = reporters.map(({ device }) => device);
     const { rows: fresh } = await client.query<{ id: string; key: string }>(
-      `insert into public.devices (id, key) select * from unnest($1::uuid[], $2::text[])
+      `insert into public.devices (id, key)
+       select case when exists (select from public.devices where id = known_id) then new_id else known_id end, key
+       from unnest($1::uuid[], $2::uuid[], $3::text[]) as given (known_id, new_id, key)
        on conflict (key) do nothing returning id, key`,
-      [keys.map(() => uuidv7()), keys],
+      [keys.map(deviceIdOf), keys.map(() => uuidv7()), keys],
     );
     const wanted = new Map(
       reporters.map(({ device, subject, species }) => [device, { name: subject ?? device, species }]),
     );
     const named = fresh.map(({ key }) => wanted.get(key) ?? { name: key });
     const subjects = await registerSubjects(client, named);
+    const subjectIds = named.map(({ name }) => subjects.get(name) as string);
     await client.query(
       "insert into public.deployments (id, device_id, subject_id) select * from unnest($1::uuid[], $2::uuid[], $3::uuid[])",
-      [fresh.map(() => uuidv7()), fresh.map(({ id }) => id), named.map(({ name }) => subjects.get(name))],
+      [
+        fresh.map(({ id }, index) => deploymentIdOf(id, subjectIds[index] as string, "-infinity")),
+        fresh.map(({ id }) => id),
+        subjectIds,
+      ],
     );
     const { rows } = await client.query<{ id: string; key: string }>(
       "select id, key from public.devices where key = any($1)",
