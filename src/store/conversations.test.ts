@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import {
+  deleteConversationsBefore,
   findConversation,
   keepSummary,
   listConversations,
@@ -16,6 +18,7 @@ import {
 import { newInteraction, silent } from "./interaction.fixture.ts";
 import { type InteractionLog, openInteractionLog } from "./interaction-log.ts";
 import type { NewInteraction } from "./interaction-record.ts";
+import { deleteInteraction, deleteInteractions, findInteraction, listInteractions } from "./interactions.ts";
 import { openPool, type Pool } from "./pool.ts";
 
 let database: TestDatabase;
@@ -151,4 +154,32 @@ test("a deleted conversation is gone with every interaction of it, and nobody el
   assert.equal(await findConversation(pool, key("gone")), undefined);
   const { rows } = await pool.query("select caller from interactions where session_id = 'gone'");
   assert.deepEqual(rows, [{ caller: "somebody" }]);
+});
+
+test("conversations and calls of another station are nobody's here, whatever its callers are called", async () => {
+  const place = await turn("shared", 1);
+  await useConversation(pool, { ...key("shared"), title: "Ours", at: new Date(2_000) });
+  await pool.query("update interactions set station_id = $2 where id = $1", [place.id, randomUUID()]);
+  await pool.query(
+    `insert into conversations (caller, id, title, created_at, last_used_at, station_id)
+     values ('local', 'shared', 'Theirs', now(), now(), $1), ('local', 'theirs', 'Theirs', now(), now(), $1)`,
+    [randomUUID()],
+  );
+  assert.deepEqual(await newestTurns(pool, key("shared"), bounds), { turns: [], total: 0 });
+  assert.deepEqual(await listTurns(pool, key("shared"), { after: undefined, limit: 10 }), []);
+  assert.equal((await findConversation(pool, key("shared")))?.title, "Ours");
+  assert.equal(await findConversation(pool, key("theirs")), undefined);
+  const listed = await listConversations(pool, "local", { limit: 100 });
+  assert.ok(listed.every(({ title }) => title !== "Theirs"));
+  assert.equal(await findInteraction(pool, place.id), undefined);
+  assert.deepEqual(await listInteractions(pool, { sessionId: "shared", limit: 10 }), []);
+  assert.equal(await removeConversation(pool, key("theirs")), undefined);
+  assert.equal(await removeConversation(pool, key("shared")), 0);
+  await deleteConversationsBefore(pool, new Date(Date.now() + 60_000));
+  assert.equal(await deleteInteractions(pool, { sessionId: "shared" }), 0);
+  assert.equal(await deleteInteraction(pool, place.id), false);
+  const { rows } = await pool.query(
+    "select count(*)::int as count from conversations where title = 'Theirs'",
+  );
+  assert.deepEqual(rows, [{ count: 2 }]);
 });

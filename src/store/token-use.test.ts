@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,7 +23,10 @@ test("a caller's tokens count once where the model was asked, and not for answer
     await log.record(newInteraction({ createdAt: new Date(4_999) }, { usage }));
     await log.record(newInteraction({ caller: "somebody", createdAt: new Date(5_000) }, { usage }));
     await log.record(newInteraction({ createdAt: new Date(5_000), outcome: "client-gone" }));
+    const elsewhere = newInteraction({ createdAt: new Date(5_000) }, { usage });
+    await log.record(elsewhere);
     await log.settled();
+    await pool.query("update interactions set station_id = $2 where id = $1", [elsewhere.id, randomUUID()]);
   }
   assert.equal(await tokensUsedSince(pool, "local", new Date(5_000)), 68);
   assert.equal(await tokensUsedSince(pool, "nobody", new Date(0)), 0);
