@@ -30,8 +30,6 @@ create table sync.changes (
   times timestamptz[],
   changed_at timestamptz not null default now()
 );
--- The order in which a feed is read: seq alone would skip the transaction that commits late.
-create index changes_feed on sync.changes (xid, seq);
 
 -- Rows that the other side refuses, or that cannot be taken from it, with the reason.
 create table sync.parked_rows (
@@ -168,21 +166,27 @@ begin
   -- One for each table: its statements are then planned once a connection, and not each time.
   execute format(
     $function$
-      create function sync.%I() returns trigger language plpgsql security definer set search_path = '' as $body$
+      create function sync.%4$I() returns trigger language plpgsql security definer set search_path = '' as $body$
       declare
         ids uuid[];
         times timestamptz[];
       begin
-        select array_agg(%I), %s into ids, times from touched;
+        -- Almost every statement, and ingest's above all, is done with this one.
+        insert into sync.changes (table_name, is_deleted, ids, times)
+        select %1$L, tg_op = 'DELETE', array_agg(%2$I), %3$s from touched having count(*) between 1 and 1000;
+        if found then
+          return null;
+        end if;
+        select array_agg(%2$I), %3$s into ids, times from touched;
         for i in 1 .. coalesce(cardinality(ids), 0) by 1000 loop
           insert into sync.changes (table_name, is_deleted, ids, times)
-          values (%L, tg_op = 'DELETE', ids[i : i + 999], times[i : i + 999]);
+          values (%1$L, tg_op = 'DELETE', ids[i : i + 999], times[i : i + 999]);
         end loop;
         return null;
       end
       $body$
     $function$,
-    'record_' || name, keys[1], coalesce('array_agg(' || quote_ident(keys[2]) || ')', 'null'), name
+    name, keys[1], coalesce('array_agg(' || quote_ident(keys[2]) || ')', 'null'), 'record_' || name
   );
   insert into sync.mirrored_tables (table_name, key_columns, rank, is_edited) values (name, keys, rank, is_edited);
 end

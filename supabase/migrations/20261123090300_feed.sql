@@ -20,6 +20,9 @@ declare
 begin
   update sync.state set is_feed = true where not is_feed;
   update sync.mirrored_tables set is_recorded = true where not is_recorded;
+  -- The order in which a feed is read: seq alone would skip the transaction that commits late. An outbox does without,
+  -- since it would cost every fix that comes alone.
+  create index if not exists changes_feed on sync.changes (xid, seq);
   if not exists (
     select from pg_catalog.pg_trigger where tgrelid = 'public.positions'::regclass and tgname = 'sync_last'
   ) then
