@@ -8,11 +8,11 @@ import pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import { embeddedPostgres } from "../src/store/embedded-postgres.ts";
 import { testStation } from "../test/support/station.ts";
+import { batches, devices, fix, singles } from "./support/fixes.ts";
 import { fire, type Shot } from "./support/load.ts";
 import { printMachine, rate, spread } from "./support/report.ts";
 
 const total = Number(process.argv[2] ?? 100_000);
-const devices = 100;
 printMachine(`${total.toLocaleString("en")} fixes of ${devices} devices`);
 
 await using station = await testStation({ LOG_LEVEL: "warn" });
@@ -60,46 +60,6 @@ async function measure(
 async function countPositions(): Promise<number> {
   const { rows } = await client.query("select count(*)::int as count from positions");
   return rows[0].count;
-}
-
-/** Fix `index` of a run: devices take turns, a second apart. */
-function fix(index: number) {
-  const turn = Math.floor(index / devices);
-  return {
-    device: index % devices,
-    seconds: 1_780_000_000 + turn,
-    lat: 53 + ((index * 7919) % 10_000) / 100_000,
-    lon: 6.5 + ((index * 104_729) % 10_000) / 100_000,
-  };
-}
-
-function singles(count: number, run: string): Shot[] {
-  return Array.from({ length: count }, (_, index) => {
-    const { device, seconds, lat, lon } = fix(index);
-    const query = `id=${run}-${device}&timestamp=${seconds}&lat=${lat}&lon=${lon}&speed=3.2&bearing=45&altitude=12&accuracy=5&batt=80`;
-    return { method: "GET", path: `/ingest/osmand?${query}` };
-  });
-}
-
-function batches(count: number, size: number, run: string): Shot[] {
-  return Array.from({ length: Math.ceil(count / size) }, (_, batch) => {
-    const positions = Array.from({ length: size }, (_, index) => {
-      const { device, seconds, lat, lon } = fix(batch * size + index);
-      const time = new Date(seconds * 1000).toISOString();
-      return {
-        device: `${run}-${device}`,
-        time,
-        lat,
-        lon,
-        speed_mps: 1.6,
-        heading_deg: 45,
-        altitude_m: 12,
-        accuracy_m: 5,
-      };
-    });
-    const headers = { "content-type": "application/json" };
-    return { method: "POST", path: "/api/v1/positions", headers, body: JSON.stringify(positions) };
-  });
 }
 
 async function copyLimit(): Promise<number> {
