@@ -7,6 +7,7 @@ import { loadConfig } from "../config/config.ts";
 import { planChanges } from "../process-manager/change-plan.ts";
 import { resolveDefinitions } from "../process-manager/resolve-definitions.ts";
 import { stationDefinitions } from "./station.ts";
+import { whatRuns } from "./what-runs.ts";
 
 /** What a change of `.env` means for the services that differ. */
 function changesOf(t: TestContext, before: string, after: string): Record<string, readonly string[]> {
@@ -41,4 +42,32 @@ test("a changed .env restarts those whom it concerns, and a removed variable is 
 
 test("a value of the shell's environment stays what it was", (t) => {
   assert.deepEqual(changesOf(t, "CHAT_MAX_TOKENS=5\n", "CHAT_MAX_TOKENS=6\n"), {});
+});
+
+test("a station with a project has a mirror, which alone is handed the key that may do everything there", async (t) => {
+  const home = mkdtempSync(join(tmpdir(), "pugmark-station-"));
+  t.after(() => rmSync(home, { recursive: true }));
+  const project = {
+    SUPABASE_URL: "http://127.0.0.1:54321",
+    SUPABASE_SERVICE_ROLE: "sb_secret_of_the_project",
+  };
+  const environment = { PUGMARK_HOME: home, ...project };
+  const what = await whatRuns({ PUGMARK_HOME: home, file: null }, environment);
+  assert.ok(!JSON.stringify(what.environment).includes(project.SUPABASE_SERVICE_ROLE));
+  const { definitions } = await what.load();
+  const holders = definitions.filter((each) => JSON.stringify(each).includes(project.SUPABASE_SERVICE_ROLE));
+  assert.deepEqual(
+    holders.map(({ name }) => name),
+    ["sync"],
+  );
+});
+
+test("without a service-role key there is no mirror", (t) => {
+  const home = mkdtempSync(join(tmpdir(), "pugmark-station-"));
+  t.after(() => rmSync(home, { recursive: true }));
+  const { config } = loadConfig(
+    { PUGMARK_HOME: home, SUPABASE_URL: "http://127.0.0.1:54321" },
+    "/nowhere/.env",
+  );
+  assert.ok(!stationDefinitions(config).some(({ name }) => name === "sync"));
 });

@@ -5,6 +5,8 @@ import { styleText } from "node:util";
 import { originOf } from "../config/address.ts";
 import { type Config, type LoadedConfig, projectRoot } from "../config/config.ts";
 import type { VariableName } from "../config/variables.ts";
+import { askLocally } from "../http/local-client.ts";
+import { localSocketPath } from "../http/local-socket.ts";
 import {
   type ActiveProbe,
   type Definition,
@@ -18,6 +20,9 @@ import { type EmbeddedPostgres, embeddedPostgres } from "../store/embedded-postg
 import { migrate } from "../store/migrate.ts";
 import { openPool, ping } from "../store/pool.ts";
 import { secretFile } from "../store/secret-file.ts";
+import { stopRecording } from "../store/sync-state.ts";
+import { startRecording } from "../sync/recording.ts";
+import { SyncError } from "../sync/sync-error.ts";
 
 /**
  * Everything that a station consists of: what the manager runs, and what it only watches. Makes the home.
@@ -63,6 +68,7 @@ export function stationDefinitions(config: Config, fromFile: LoadedConfig["fromF
       port: "API_PORT",
       env: env("pugmark_app", []),
     }),
+    ...(isMirrored(config) ? [mirror(config, env("pugmark_app", ofTheMirror))] : []),
     ...externals(config),
   ];
 }
@@ -70,6 +76,12 @@ export function stationDefinitions(config: Config, fromFile: LoadedConfig["fromF
 /** Settings that are neither somewhere else in a definition nor another's. */
 const ofEveryServer = ["PUGMARK_ALLOWED_HOSTS", "PUGMARK_API_KEYS", "LOG_LEVEL"] as const;
 const ofTheAgent = ["DEEPSEEK_MODEL", "CHAT_MAX_TOKENS", "AGENT_TOOL_MODE"] as const;
+const ofTheMirror = [
+  "SUPABASE_URL",
+  "SUPABASE_MIRROR",
+  "SUPABASE_POSITION_PRECISION_M",
+  "STATION_NAME",
+] as const;
 const ofTheModel = [
   "DEEPSEEK_API_URL",
   "DEEPSEEK_API_KEY",
@@ -127,6 +139,7 @@ function embeddedDatabase(config: Config, postgres: EmbeddedPostgres): ServiceDe
       await postgres.createDatabase();
       await migrate(postgres.url("owner"), migrations);
       await postgres.grantLogins();
+      await switchRecording(config, postgres.url("owner"));
     },
     // Fast shutdown: sessions are ended, everything committed is on disk.
     stop: { signal: "SIGINT", timeoutMs: 30_000 },
@@ -140,7 +153,55 @@ function foreignDatabase(config: Config): Definition {
     name: "database",
     description: "Postgres at DATABASE_URL",
     probe: { kind: "check", check: () => answersSql(url), periodMs: 5_000, timeoutMs: 5_000 },
-    afterReady: async () => void (await migrate(url, migrations)),
+    afterReady: async () => {
+      await migrate(url, migrations);
+      await switchRecording(config, url);
+    },
+  });
+}
+
+/**
+ * Before anybody writes: has changes recorded where there is a project to carry them to, or stops that where there is none any
+ * more, since the outbox would grow for ever.
+ */
+async function switchRecording(config: Config, url: string): Promise<void> {
+  const pool = openPool({ url, name: "manager", max: 1 });
+  try {
+    if (!isMirrored(config)) return await stopRecording(pool);
+    const choice = { names: config.SUPABASE_MIRROR, precisionM: config.SUPABASE_POSITION_PRECISION_M };
+    await startRecording(pool, choice);
+  } catch (error) {
+    // The mirror's own start says that, and the station works without it.
+    if (!(error instanceof SyncError)) throw error;
+  } finally {
+    await pool.end();
+  }
+}
+
+/** Only with its service-role key can anything be written to a project. */
+function isMirrored(config: Config): boolean {
+  return config.SUPABASE_URL !== undefined && config.SUPABASE_SERVICE_ROLE !== undefined;
+}
+
+/** Carries changes to the Supabase project. It alone is handed the key that may do everything there. */
+function mirror(config: Config, env: Readonly<Record<string, string>>): ServiceDefinition {
+  const socket = localSocketPath(config.PUGMARK_HOME, "sync");
+  return defineService({
+    name: "sync",
+    description: "mirror to the Supabase project",
+    command: [process.execPath, join(projectRoot, "src", "sync", "main.ts")],
+    cwd: projectRoot,
+    env: { ...env, SUPABASE_SERVICE_ROLE: config.SUPABASE_SERVICE_ROLE ?? "" },
+    dependsOn: { database: "ready" },
+    readiness: { kind: "notify" },
+    liveness: {
+      kind: "check",
+      check: async (signal) => void (await askLocally(socket, { method: "GET", path: "/livez", signal })),
+      periodMs: 2_000,
+      timeoutMs: 2_000,
+      failureThreshold: 5,
+    },
+    stop: { timeoutMs: 10_000 },
   });
 }
 

@@ -33,7 +33,8 @@ export async function whatRuns(place: Place, environment: NodeJS.ProcessEnv): Pr
           welcome: (services, tookMs) => stationWelcome(config, services, tookMs),
         };
       },
-      environment,
+      // It may do everything in the project: none but its own service starts with it.
+      environment: { ...environment, SUPABASE_SERVICE_ROLE: undefined },
     };
   }
   const { readServicesFile } = await import("../process-manager/services-file/services-file.ts");

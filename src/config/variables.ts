@@ -123,6 +123,20 @@ export const variables = {
     secret: true,
     meaning: "its secret or service-role key",
   },
+  SUPABASE_MIRROR: {
+    parse: list(/^[a-z_]{1,63}$/, "all, none, or names of tables, comma-separated"),
+    standard: "all",
+    meaning: "tables that are mirrored to the project, comma-separated; all or none",
+  },
+  SUPABASE_POSITION_PRECISION_M: {
+    parse: integer(0, 1_000_000),
+    standard: "0",
+    meaning: "metres of the grid that mirrored positions are rounded to; 0 mirrors them as they are",
+  },
+  STATION_NAME: {
+    parse: text(200),
+    meaning: "what other stations on the project call this one; unset: the machine's name",
+  },
   REDIS_URL: {
     parse: redisUrl,
     secret: true,

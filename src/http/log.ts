@@ -16,6 +16,44 @@ export function logOptions(name: string, config: Config): NonNullable<FastifySer
   };
 }
 
+/** Where a service without a server of its own says what happens; as the servers' log, secrets blotted out. */
+export interface Log {
+  readonly info: (fields: object, message: string) => void;
+  readonly warn: (fields: object, message: string) => void;
+  readonly error: (fields: object, message: string) => void;
+}
+
+const levels = ["trace", "debug", "info", "warn", "error", "fatal"];
+
+/** JSON lines in the form of the servers' log, to standard output unless said otherwise. */
+export function openLog(
+  name: string,
+  config: Config,
+  write: (line: string) => void = (line) => void process.stdout.write(line),
+): Log {
+  const secrets = secretsOf(config);
+  const line = (level: "info" | "warn" | "error") => (fields: object, message: string) => {
+    if (levels.indexOf(level) < levels.indexOf(config.LOG_LEVEL)) return;
+    const shown = Object.entries(fields).map(([key, value]) => [
+      key,
+      value instanceof Error ? told(value) : value,
+    ]);
+    const entry = {
+      level,
+      time: new Date().toISOString(),
+      service: name,
+      ...Object.fromEntries(shown),
+      msg: message,
+    };
+    write(blot(`${JSON.stringify(entry)}\n`, secrets));
+  };
+  return { info: line("info"), warn: line("warn"), error: line("error") };
+}
+
+function told({ name, message, stack }: Error): object {
+  return { type: name, message, stack };
+}
+
 /** Every secret in the settings, and the passwords inside its URLs, longest first. */
 function secretsOf(config: Config): string[] {
   const urls = [config.DATABASE_URL, config.REDIS_URL].filter((url) => url !== undefined);

@@ -1,0 +1,59 @@
+import type { LocalHandler } from "../http/local-socket.ts";
+import type { Log } from "../http/log.ts";
+import type { Pool } from "../store/pool.ts";
+import { ensureStation } from "../store/sync-state.ts";
+import type { ChosenTable } from "./mirror-choice.ts";
+import { Project, type ProjectOptions } from "./project.ts";
+import { Pusher } from "./pusher.ts";
+import { pushRoute } from "./routes/push.ts";
+import { retryRoute } from "./routes/retry.ts";
+import { statusRoute } from "./routes/status.ts";
+
+export interface SyncParts {
+  /** Acts as `pugmark_app`. */
+  readonly pool: Pool;
+  readonly project: ProjectOptions;
+  /** What others call this station. */
+  readonly stationName: string;
+  /** What is mirrored, parents first; see `startRecording`. */
+  readonly tables: readonly ChosenTable[];
+  readonly log: Log;
+}
+
+/** The mirror at work, and what it answers over its socket. */
+export interface Sync extends AsyncDisposable {
+  /** By method and path. */
+  readonly routes: Readonly<Record<string, LocalHandler>>;
+}
+
+/** What the routes are made of. */
+export interface SyncContext {
+  readonly pool: Pool;
+  readonly project: Project;
+  readonly projectUrl: string;
+  /** Id of this station. */
+  readonly station: string;
+  readonly tables: readonly ChosenTable[];
+  readonly pusher: Pusher;
+}
+
+/** Begins to mirror, and goes on until it is disposed of; `pool` stays open. */
+export async function startSync(parts: SyncParts): Promise<Sync> {
+  const { pool, tables, stationName, log } = parts;
+  const station = await ensureStation(pool, stationName);
+  const project = new Project(parts.project);
+  const pusher = new Pusher({ pool, project, log, station: { id: station, name: stationName }, tables });
+  const context: SyncContext = { pool, project, projectUrl: parts.project.url, station, tables, pusher };
+  return {
+    routes: {
+      "GET /livez": async () => ({ status: "ok" }),
+      "GET /status": statusRoute(context),
+      "POST /push": pushRoute(context),
+      "POST /retry": retryRoute(context),
+    },
+    async [Symbol.asyncDispose]() {
+      await pusher[Symbol.asyncDispose]();
+      await project[Symbol.asyncDispose]();
+    },
+  };
+}

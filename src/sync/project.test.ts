@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+import { type TestContext, test } from "node:test";
+import { closedPort } from "../../test/support/ports.ts";
+import { Project, retryAfterMs } from "./project.ts";
+
+const never = new AbortController().signal;
+const positions = { key: ["device_id", "time"], isEdited: false } as const;
+
+/** A client of a server that answers so. */
+async function projectOf(
+  t: TestContext,
+  answer: (request: IncomingMessage, response: ServerResponse) => void,
+  key = "sb_secret_0123456789",
+): Promise<Project> {
+  const server = createServer(answer).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const project = new Project({ url: `http://127.0.0.1:${port}`, key, timeoutMs: 200 });
+  t.after(async () => {
+    await project[Symbol.asyncDispose]();
+    server.closeAllConnections();
+    server.close();
+  });
+  return project;
+}
+
+test("rows go over as they are written, with what they are known by", async (t) => {
+  const seen = Promise.withResolvers<{ url: string; body: string; key: string | undefined }>();
+  const project = await projectOf(t, async (request, response) => {
+    const body = await text(request);
+    seen.resolve({ url: request.url ?? "", body, key: request.headers.apikey as string | undefined });
+    response.writeHead(201).end();
+  });
+  const rows = ['{"device_id":"a","seed":12345678901234567890}', '{"device_id":"b","seed":1.0}'];
+  const { status, error } = await project.upsert("positions", rows, positions, never);
+  assert.deepEqual([status, error], [201, null]);
+  const { url, body, key } = await seen.promise;
+  assert.equal(body, `[${rows.join(",")}]`);
+  assert.match(
+    decodeURIComponent(url),
+    /^\/rest\/v1\/positions\?on_conflict=device_id,time&columns="device_id","seed"$/,
+  );
+  assert.equal(key, "sb_secret_0123456789");
+});
+
+test("a server that does not answer in time, or is not there, is a reply without a status", async (t) => {
+  const silent = await projectOf(t, () => undefined);
+  assert.equal((await silent.call("sync_head", {}, never)).status, 0);
+  await using absent = new Project({ url: `http://127.0.0.1:${closedPort}`, key: "sb_secret_0123456789" });
+  const { status, error } = await absent.upsert("positions", ["{}"], positions, never);
+  assert.equal(status, 0);
+  assert.match(error?.message ?? "", /fetch failed/);
+});
+
+test("the project's wish to be left alone is remembered", async (t) => {
+  const project = await projectOf(t, (_request, response) => {
+    response.writeHead(429, { "retry-after": "7" }).end("{}");
+  });
+  assert.equal(project.quietMs, 0);
+  assert.equal((await project.call("sync_head", {}, never)).status, 429);
+  assert.ok(project.quietMs > 6_000 && project.quietMs <= 7_000, String(project.quietMs));
+});
+
+test("a Retry-After is seconds or a date, and nonsense is none", () => {
+  const now = Date.parse("2026-11-22T10:00:00Z");
+  assert.equal(retryAfterMs("3", now), 3_000);
+  assert.equal(retryAfterMs("Sun, 22 Nov 2026 10:00:05 GMT", now), 5_000);
+  assert.equal(retryAfterMs("Sun, 22 Nov 2026 09:00:00 GMT", now), 0);
+  assert.equal(retryAfterMs("soon", now), 0);
+});
+
+test("the key is in no error, not even where it cannot be a header", async (t) => {
+  const key = "sb_secret_with\na line feed";
+  const project = await projectOf(t, (_request, response) => void response.end(), key);
+  const { error } = await project.call("sync_head", {}, never);
+  assert.ok(error);
+  assert.ok(!JSON.stringify(error).includes("sb_secret"), JSON.stringify(error));
+});
+
+test("an aborted call throws the reason", async (t) => {
+  const project = await projectOf(t, () => undefined);
+  const stop = new AbortController();
+  const call = project.call("sync_head", {}, stop.signal);
+  stop.abort(new Error("over"));
+  await assert.rejects(call, { message: "over" });
+});

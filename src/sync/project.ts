@@ -1,0 +1,144 @@
+import { createClient, type SupabaseClient } from "@supabase/supabase-js";
+import { Agent, type RequestInit, fetch as undiciFetch } from "undici";
+import type { KeyColumns, RowKey } from "../store/sync-rows.ts";
+
+export interface ProjectOptions {
+  readonly url: string;
+  /** The secret or service-role key, of either generation. Shown to nobody. */
+  readonly key: string;
+  /** Milliseconds that one answer may take. Default 15,000. */
+  readonly timeoutMs?: number;
+}
+
+/** What the project answered. */
+export interface Reply<T = unknown> {
+  /** HTTP status; 0 where no answer came. */
+  readonly status: number;
+  /** The server's own words, without the key; null where all went well. */
+  readonly error: ReplyError | null;
+  readonly data: T | null;
+}
+
+interface ReplyError {
+  /** SQLSTATE, or PostgREST's own code; empty where the answer had none. */
+  readonly code: string;
+  readonly message: string;
+}
+
+const timeoutDefaultMs = 15_000;
+/** As many as are ever in flight at once, and some for whoever asks beside the mirror. */
+const connectionsMax = 8;
+/** No project is left alone for longer than this, whatever it asks for. */
+const quietMaxMs = 10 * 60_000;
+
+/**
+ * The Supabase project, as the one who has its service-role key sees it. Every call gives a `Reply` and throws
+ * nothing but the reason of its signal; none is repeated here.
+ */
+export class Project implements AsyncDisposable {
+  /** For what the methods here do not do. */
+  readonly client: SupabaseClient;
+  readonly #key: string;
+  readonly #agent: Agent;
+  #quietUntil = 0;
+
+  constructor({ url, key, timeoutMs = timeoutDefaultMs }: ProjectOptions) {
+    this.#key = key;
+    this.#agent = new Agent({
+      connections: connectionsMax,
+      connect: { timeout: Math.min(timeoutMs, 10_000) },
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
+      // Shorter than a server's own, which may be 5 s: a request that meets a connection just closed has failed.
+      keepAliveTimeout: 3_000,
+      keepAliveMaxTimeout: 3_000,
+    });
+    this.client = createClient(url, key, {
+      auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+      db: { timeout: timeoutMs },
+      global: { fetch: this.#fetch },
+    });
+  }
+
+  /** Milliseconds for which the project has asked to be left alone (`Retry-After`); 0 where it has not. */
+  get quietMs(): number {
+    return Math.max(0, this.#quietUntil - Date.now());
+  }
+
+  /**
+   * Inserts rows, given as JSON objects of one shape. Of those that are there already, append-only ones are left as
+   * they are and others brought up to date. The text goes over as it is: numbers that JavaScript cannot hold stay exact.
+   */
+  async upsert(
+    table: string,
+    rows: readonly string[],
+    { key, isEdited }: { readonly key: KeyColumns; readonly isEdited: boolean },
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    const body = `[${rows.join(",")}]`;
+    const withBody = ((url, init) => this.#fetch(url, { ...init, body })) as typeof fetch;
+    // Its names alone are used of this row: the server then need not read all rows for theirs.
+    const shape = [JSON.parse(rows[0] as string)];
+    const options = { onConflict: key.join(","), ignoreDuplicates: !isEdited };
+    const query = this.client.from(table, { fetch: withBody }).upsert(shape, options).abortSignal(signal);
+    return this.#reply(await query, signal);
+  }
+
+  /**
+   * Deletes rows by their keys; those that are not there are no error. Few at a time, since they go over in the URL, and of
+   * keys with a time all with one id.
+   */
+  async remove(table: string, keys: readonly RowKey[], key: KeyColumns, signal: AbortSignal): Promise<Reply> {
+    const [idColumn, timeColumn] = key;
+    const query = this.client.from(table).delete().abortSignal(signal);
+    const ids = [...new Set(keys.map(({ id }) => id))];
+    if (timeColumn === undefined) return this.#reply(await query.in(idColumn, ids), signal);
+    const times = keys.map(({ time }) => time);
+    return this.#reply(await query.eq(idColumn, ids[0] as string).in(timeColumn, times), signal);
+  }
+
+  /** Calls a function of the database. */
+  async call<T>(name: string, parameters: object, signal: AbortSignal): Promise<Reply<T>> {
+    return this.#reply<T>(await this.client.rpc(name, parameters).abortSignal(signal), signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.client.removeAllChannels();
+    await this.#agent.destroy();
+  }
+
+  #reply<T>(answer: Answer, signal: AbortSignal): Reply<T> {
+    signal.throwIfAborted();
+    const { status, error } = answer;
+    if (error === null) return { status, error, data: answer.data as T };
+    const { message, code } = error as { readonly message?: unknown; readonly code?: unknown };
+    const words = typeof message === "string" ? message : JSON.stringify(error);
+    // A key that cannot be a header is quoted by the complaint about it.
+    const shown = words.replaceAll(this.#key, "********").slice(0, messageMax);
+    return { status, error: { code: String(code ?? ""), message: shown }, data: null };
+  }
+
+  readonly #fetch = (async (url: string, init: RequestInit) => {
+    const response = await undiciFetch(url, { ...init, dispatcher: this.#agent });
+    const waitMs = retryAfterMs(response.headers.get("retry-after"), Date.now());
+    if (waitMs > 0) this.#quietUntil = Date.now() + Math.min(waitMs, quietMaxMs);
+    return response;
+  }) as unknown as typeof fetch;
+}
+
+/** Of a whole page of HTML, too, the beginning says enough. */
+const messageMax = 2_000;
+
+interface Answer {
+  readonly status: number;
+  /** As a rule an object with code and message; whatever JSON a proxy answers. */
+  readonly error: unknown;
+  readonly data: unknown;
+}
+
+/** A `Retry-After` header, seconds or a date, in milliseconds from `now`; 0 for none and for what is not one. */
+export function retryAfterMs(header: string | null, now: number): number {
+  if (header === null) return 0;
+  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - now;
+  return Number.isFinite(ms) ? Math.max(0, ms) : 0;
+}

@@ -1,0 +1,40 @@
+import type { LocalHandler } from "../../http/local-socket.ts";
+import { listParked, type ParkedRow } from "../../store/sync-parked.ts";
+import { readSyncReport, type SyncReport } from "../../store/sync-state.ts";
+import type { SyncContext } from "../app.ts";
+import type { HistoryProgress } from "../history.ts";
+import type { PusherState } from "../pusher.ts";
+
+/** What `GET /status` answers. */
+interface SyncStatus extends SyncReport {
+  /** What the pusher is at. */
+  readonly state: PusherState;
+  /** The project's address. */
+  readonly project: string;
+  /** When it will try again, where nothing gets through. */
+  readonly next_try_at: string | null;
+  /** How far the sending of the whole history is; null where none is under way. */
+  readonly history: HistoryProgress | null;
+  /** The rows set aside last, 20 at most. */
+  readonly parked: readonly ParkedRow[];
+}
+
+const parkedShown = 20;
+
+/** `GET /status`: how the mirror is doing. */
+export function statusRoute(context: SyncContext): LocalHandler {
+  return async () => await readStatus(context);
+}
+
+async function readStatus({ pool, pusher, projectUrl }: SyncContext): Promise<SyncStatus> {
+  const [report, parked] = await Promise.all([readSyncReport(pool), listParked(pool, parkedShown)]);
+  const { nextTryAt } = pusher;
+  return {
+    state: pusher.state,
+    project: new URL(projectUrl).origin,
+    ...report,
+    next_try_at: nextTryAt === 0 ? null : new Date(nextTryAt).toISOString(),
+    history: pusher.history.progress,
+    parked,
+  };
+}
