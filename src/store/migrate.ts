@@ -16,7 +16,8 @@ const lockKey = 7_203_000;
 
 /**
  * Brings a database to the newest schema: every file of `folder` that it lacks, in order of version, each in
- * its own transaction, under a lock that several starting stations share. Gives the names it applied.
+ * its own transaction, under a lock that several starting stations share. Gives the names it applied. What the
+ * Supabase CLI has applied counts as applied, and it in turn is told what was applied here.
  * Throws `StoreError` `migration-changed` or `migration-missing` where the recorded ones and the files
  * differ, `migration-failed` with the database's words where one cannot be applied.
  */
@@ -27,10 +28,12 @@ export async function migrate(url: string, folder: string): Promise<string[]> {
   try {
     await client.query("select pg_advisory_lock($1)", [lockKey]);
     await client.query(record);
+    const files = readMigrations(folder);
+    await exchangeRecords(client, files);
     const { rows } = await client.query<{ version: string; name: string; checksum: string }>(
       "select version, name, checksum from pugmark_migrations.applied order by version",
     );
-    const pending = pendingOf(readMigrations(folder), rows);
+    const pending = pendingOf(files, rows);
     for (const migration of pending) await apply(client, migration);
     return pending.map(({ version, name }) => `${version}_${name}`);
   } finally {
@@ -46,7 +49,28 @@ const record = `
     checksum text not null,
     applied_at timestamptz not null default now()
   );
-  alter table pugmark_migrations.applied enable row level security;`;
+  alter table pugmark_migrations.applied enable row level security;
+  create schema if not exists supabase_migrations;
+  create table if not exists supabase_migrations.schema_migrations (version text primary key, statements text[], name text);`;
+
+/** Our record has checksums, the Supabase CLI's is what `supabase db push` goes by. It may hold the owner's own migrations. */
+async function exchangeRecords(client: pg.Client, files: readonly Migration[]): Promise<void> {
+  await client.query(
+    `insert into pugmark_migrations.applied (version, name, checksum)
+     select file.* from unnest($1::text[], $2::text[], $3::text[]) as file (version, name, checksum)
+     join supabase_migrations.schema_migrations s on s.version = file.version
+     on conflict (version) do nothing`,
+    [
+      files.map(({ version }) => version),
+      files.map(({ name }) => name),
+      files.map(({ checksum }) => checksum),
+    ],
+  );
+  await client.query(
+    `insert into supabase_migrations.schema_migrations (version, name)
+     select version, name from pugmark_migrations.applied on conflict (version) do nothing`,
+  );
+}
 
 function readMigrations(folder: string): Migration[] {
   return readdirSync(folder)
@@ -106,6 +130,10 @@ async function apply(client: pg.Client, { version, name, sql, checksum }: Migrat
       "insert into pugmark_migrations.applied (version, name, checksum) values ($1, $2, $3)",
       [version, name, checksum],
     );
+    await client.query("insert into supabase_migrations.schema_migrations (version, name) values ($1, $2)", [
+      version,
+      name,
+    ]);
     await client.query("commit");
   } catch (error) {
     await client.query("rollback").catch(() => {});
