@@ -74,7 +74,13 @@ export function stationDefinitions(config: Config, fromFile: LoadedConfig["fromF
 }
 
 /** Settings that are neither somewhere else in a definition nor another's. */
-const ofEveryServer = ["PUGMARK_ALLOWED_HOSTS", "PUGMARK_API_KEYS", "LOG_LEVEL"] as const;
+const ofEveryServer = [
+  "PUGMARK_ALLOWED_HOSTS",
+  "PUGMARK_API_KEYS",
+  "LOG_LEVEL",
+  "SUPABASE_URL",
+  "SUPABASE_JWT_SECRET",
+] as const;
 const ofTheAgent = ["DEEPSEEK_MODEL", "CHAT_MAX_TOKENS", "AGENT_TOOL_MODE"] as const;
 const ofTheMirror = [
   "SUPABASE_URL",

@@ -143,6 +143,8 @@ function contradictions(config: Partial<Config>): string[] {
       `HOST=${JSON.stringify(config.HOST)} is not allowed: any address but loopback needs PUGMARK_API_KEYS`,
     );
   }
+  if (config.SUPABASE_JWT_SECRET && !config.SUPABASE_URL)
+    problems.push("SUPABASE_JWT_SECRET is of no use without SUPABASE_URL: tokens of which project?");
   const callers = ["local", "station", ...(config.PUGMARK_API_KEYS ?? []).map(({ name }) => name)];
   for (const name of config.CHAT_TOKENS_PER_DAY?.byCaller.keys() ?? []) {
     if (callers.includes(name)) continue;

@@ -33,8 +33,9 @@ function parseApiKey(part: string): ApiKey {
   return { name, key, scopes: wanted };
 }
 
-function isScope(text: string): text is Scope {
-  return scopes.includes(text);
+/** Whether this names a scope. */
+export function isScope(name: unknown): name is Scope {
+  return scopes.some((scope) => scope === name);
 }
 
 /**

@@ -137,6 +137,11 @@ export const variables = {
     parse: text(200),
     meaning: "what other stations on the project call this one; unset: the machine's name",
   },
+  SUPABASE_JWT_SECRET: {
+    parse: text(512, 32),
+    secret: true,
+    meaning: "its legacy JWT secret, where it still signs its users' tokens by that",
+  },
   REDIS_URL: {
     parse: redisUrl,
     secret: true,
@@ -187,8 +192,9 @@ function seconds(min: number, max: number): (value: string) => number {
   };
 }
 
-function text(max: number): (value: string) => string {
+function text(max: number, min = 1): (value: string) => string {
   return (value) => {
+    if (value.length < min) throw new Error(`at least ${min} characters`);
     if (value.length > max) throw new Error(`at most ${max} characters`);
     return value;
   };

@@ -13,11 +13,23 @@ import fastify, {
 } from "fastify";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/formats.ts";
-import { checkKey, checkOrigin, hostGuard, keyOf, keyRing, markOf, type Reachability } from "./guards.ts";
+import {
+  checkOrigin,
+  checkScope,
+  everybodyHere,
+  type Holder,
+  hostGuard,
+  type KeyRing,
+  keyOf,
+  keyRing,
+  markOf,
+  type Reachability,
+} from "./guards.ts";
 import { healthRoutes, type Readiness } from "./health.ts";
 import { logOptions } from "./log.ts";
 import { requestMetrics } from "./metrics.ts";
 import { EdgeError, edgeStatusOf, Problem, problems, toProblem } from "./problem.ts";
+import { isToken, type UserTokens, userTokens } from "./user-tokens.ts";
 import { uuidv7 } from "./uuid.ts";
 
 declare module "fastify" {
@@ -32,8 +44,10 @@ declare module "fastify" {
     failures?: Readonly<Record<string, unknown>>;
   }
   interface FastifyRequest {
-    /** Name of the key that the caller showed, or `local`. */
+    /** Name of the key that the caller showed, `user:ID` of a user of the Supabase project, or `local`. */
     caller: string;
+    /** Whether the caller may see and change what is another's. */
+    isAdmin: boolean;
     /** Mark of the key that was shown where none is asked for. */
     shownKey: string | undefined;
   }
@@ -65,6 +79,9 @@ export async function createApp(options: AppOptions) {
   const reach = reachability(config);
   const checkHost = hostGuard(reach);
   const ring = keyRing(config.PUGMARK_API_KEYS ?? [], config.PUGMARK_INTERNAL_KEY);
+  const users = config.SUPABASE_URL
+    ? userTokens({ url: config.SUPABASE_URL, secret: config.SUPABASE_JWT_SECRET })
+    : undefined;
 
   const app = fastify({
     logger: logOptions(options.name, config),
@@ -95,7 +112,8 @@ export async function createApp(options: AppOptions) {
   );
   app.removeContentTypeParser("text/plain");
   parseAsJson(app, "application/json");
-  app.decorateRequest("caller", "local");
+  app.decorateRequest("caller", everybodyHere.name);
+  app.decorateRequest("isAdmin", false);
   app.decorateRequest("shownKey", undefined);
   app.addSchema(Problem);
 
@@ -103,7 +121,9 @@ export async function createApp(options: AppOptions) {
     if (!route.schema) return;
     const isOpen = route.config?.scope === "open";
     const statuses = [...(isOpen ? [403] : [401, 403]), ...(route.schema.body ? [400, 413, 415] : [])];
-    const responses = { ...problems(...statuses), ...(route.schema.response as object) };
+    const keysAway =
+      users && !isOpen ? [{ 503: "The key that an access token names cannot be had now" }] : [];
+    const responses = { ...problems(...statuses, ...keysAway), ...(route.schema.response as object) };
     // Failures are sent as finished text: serialisers for them would only cost time at each start (15 %).
     const isFailure = ([status]: [string, unknown]) => Number(status) >= 400;
     const failures = Object.fromEntries(Object.entries(responses).filter(isFailure));
@@ -123,16 +143,17 @@ export async function createApp(options: AppOptions) {
     if (!safe || route.changes || headers.origin !== undefined) checkOrigin(headers, reach);
     const isDocs = safe && routeOptions.url?.startsWith(docsPath);
     const scope = isDocs ? "open" : (route.scope ?? (safe ? "read" : "write"));
-    if (scope !== "open") request.caller = checkKey(ring && keyFrom(request), scope, ring);
-    if (!ring && (headers.authorization ?? headers["x-api-key"]) !== undefined) {
-      const shown = keyOf(headers);
-      request.shownKey = shown === undefined ? undefined : markOf(shown);
-    }
     const encoding = headers["content-encoding"];
     if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
       throw new EdgeError("media-type-unsupported", "Bodies are taken as they are, not compressed.");
     }
-    done();
+    if (scope === "open") return done();
+    const holder = holderOf(request, ring, users);
+    if (!(holder instanceof Promise)) {
+      admit(request, holder, scope);
+      return done();
+    }
+    holder.then((found) => admit(request, found, scope)).then(() => done(), done);
   });
 
   app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply, statusOf));
@@ -264,11 +285,43 @@ function requestIdOf(header: string | string[] | undefined): string {
   return typeof header === "string" && /^[\w.-]{8,64}$/.test(header) ? header : uuidv7();
 }
 
-function keyFrom(request: FastifyRequest): string | undefined {
-  const given = keyOf(request.headers);
-  if (given !== undefined || !request.routeOptions.config.keyInQuery) return given;
-  const { key } = request.query as { key?: unknown };
+/**
+ * Who asks: the holder of the key or, with Supabase, of the access token that the request shows. Without keys everybody
+ * on this machine may do everything, except who shows a token: that is a user, and what is wrong with it is said.
+ * Throws `EdgeError` `key-missing`, `key-unknown` or `token-…`.
+ */
+function holderOf(
+  request: FastifyRequest,
+  ring: KeyRing | undefined,
+  users: UserTokens | undefined,
+): Holder | Promise<Holder> {
+  const { headers } = request;
+  // In nearly every request of a station without keys.
+  if (!ring && (headers.authorization ?? headers["x-api-key"]) === undefined) return everybodyHere;
+  const shown = keyOf(headers);
+  const key = shown ?? (ring && keyInQuery(request));
+  const holder = key === undefined ? undefined : ring?.holderOf(key);
+  if (holder) return holder;
+  if (users && shown !== undefined && isToken(shown)) return users.holderOf(shown);
+  if (!ring) {
+    request.shownKey = shown === undefined ? undefined : markOf(shown);
+    return everybodyHere;
+  }
+  if (key !== undefined) throw new EdgeError("key-unknown", "This key is not known here.");
+  throw new EdgeError("key-missing", "A key is needed: Authorization: Bearer KEY, or X-API-Key: KEY.");
+}
+
+function keyInQuery({ routeOptions, query }: FastifyRequest): string | undefined {
+  if (!routeOptions.config.keyInQuery) return undefined;
+  const { key } = query as { key?: unknown };
   return typeof key === "string" ? key : undefined;
+}
+
+/** Throws `EdgeError` `scope-missing`. */
+function admit(request: FastifyRequest, holder: Holder, scope: Scope): void {
+  checkScope(holder, scope);
+  request.caller = holder.name;
+  request.isAdmin = holder.scopes.includes("admin");
 }
 
 function reachability(config: Config): Reachability {
@@ -288,7 +341,11 @@ const docsPolicy =
 const license = { name: "MIT", identifier: "MIT" };
 
 const securitySchemes = {
-  bearer: { type: "http", scheme: "bearer", description: "a key of PUGMARK_API_KEYS" },
+  bearer: {
+    type: "http",
+    scheme: "bearer",
+    description: "a key of PUGMARK_API_KEYS, or the access token of a user of the Supabase project",
+  },
   apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
 } as const;
 

@@ -62,7 +62,8 @@ function secretsOf(config: Config): string[] {
     return [password, decodeURIComponent(password)];
   });
   const keys = (config.PUGMARK_API_KEYS ?? []).map(({ key }) => key);
-  const { DEEPSEEK_API_KEY, SUPABASE_KEY, SUPABASE_SERVICE_ROLE, PUGMARK_INTERNAL_KEY } = config;
+  const { DEEPSEEK_API_KEY, PUGMARK_INTERNAL_KEY } = config;
+  const { SUPABASE_KEY, SUPABASE_SERVICE_ROLE, SUPABASE_JWT_SECRET } = config;
   return [
     ...urls,
     ...passwords,
@@ -70,6 +71,7 @@ function secretsOf(config: Config): string[] {
     DEEPSEEK_API_KEY,
     SUPABASE_KEY,
     SUPABASE_SERVICE_ROLE,
+    SUPABASE_JWT_SECRET,
     PUGMARK_INTERNAL_KEY,
   ]
     .filter((secret) => secret !== undefined && secret.length >= 4)

@@ -13,6 +13,9 @@ export type EdgeErrorCode =
   | "origin-foreign"
   | "key-missing"
   | "key-unknown"
+  | "token-invalid"
+  | "token-expired"
+  | "token-keys-away"
   | "scope-missing"
   | "not-ready"
   | "internal";
@@ -28,6 +31,9 @@ export const edgeStatusOf = {
   "origin-foreign": 403,
   "key-missing": 401,
   "key-unknown": 401,
+  "token-invalid": 401,
+  "token-expired": 401,
+  "token-keys-away": 503,
   "scope-missing": 403,
   "not-ready": 503,
   internal: 500,
@@ -73,8 +79,8 @@ export interface ProblemBody {
 
 const meanings: Readonly<Record<number, string>> = {
   400: "The request is not what is described here",
-  401: "A key is needed, or is not known",
-  403: "The key lacks the scope, or the request came from a foreign host or origin",
+  401: "A key is needed, or the key or token is not taken",
+  403: "The key or user lacks the scope, or the request came from a foreign host or origin",
   404: "There is no such thing",
   413: "The body is too large",
   415: "The body is of another media type",

@@ -1,5 +1,5 @@
+import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
-import type { Config } from "../../config/config.ts";
 import type { App } from "../../http/app.ts";
 import { problems } from "../../http/problem.ts";
 import type { RouteParts } from "../app.ts";
@@ -71,7 +71,7 @@ const Listing = Type.Object(
 );
 
 /** `GET` and `DELETE /cache`: what answers are kept, and forgetting them. */
-export function cacheRoutes(app: App, { cache, config }: RouteParts): void {
+export function cacheRoutes(app: App, { cache }: RouteParts): void {
   app.get(
     "/cache",
     {
@@ -89,7 +89,7 @@ export function cacheRoutes(app: App, { cache, config }: RouteParts): void {
       const { entries, limit } = request.query;
       const stats = { models: byModel(cache.list({})), ...cache.stats };
       if (!entries) return stats;
-      return { ...stats, answers: cache.list(ownOf(request.caller, config)).slice(0, limit) };
+      return { ...stats, answers: cache.list(ownOf(request)).slice(0, limit) };
     },
   );
   app.delete(
@@ -107,15 +107,13 @@ export function cacheRoutes(app: App, { cache, config }: RouteParts): void {
         response: { 200: Removal, ...problems(400) },
       },
     },
-    async (request) => cache.remove({ ...request.query, ...ownOf(request.caller, config) }),
+    async (request) => cache.remove({ ...request.query, ...ownOf(request) }),
   );
 }
 
 /** The answers that a caller may see and forget. Without keys everybody here is one and the same. */
-function ownOf(caller: string, { PUGMARK_API_KEYS: keys }: Config): { readonly caller?: string } {
-  const holder = keys?.find(({ name }) => name === caller);
-  // Whoever has no key of these is the station itself.
-  return holder && !holder.scopes.includes("admin") ? { caller } : {};
+function ownOf({ caller, isAdmin }: FastifyRequest): { readonly caller?: string } {
+  return isAdmin ? {} : { caller };
 }
 
 function byModel(answers: readonly ListedAnswer[]) {
