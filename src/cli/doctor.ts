@@ -1,19 +1,13 @@
 import { accessSync, constants, existsSync, mkdirSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
-import { styleText } from "node:util";
 import { type Config, ConfigError, isLoopback, loadConfig } from "../config/config.ts";
+import { type Finding, fails, fine, isNoFailure, warns } from "../config/finding.ts";
 import { assertPortFree } from "../process-manager/listening-socket.ts";
 import { embeddedPostgres } from "../store/embedded-postgres.ts";
 import { openPool, query } from "../store/pool.ts";
 import { runningServices } from "./control.ts";
-
-interface Finding {
-  readonly check: string;
-  /** `warn`: the station works without it, but not all of it. */
-  readonly outcome: "ok" | "warn" | "fail";
-  readonly detail: string;
-  readonly remedy?: string;
-}
+import { printFinding } from "./print-finding.ts";
+import { projectReport } from "./supabase-setup.ts";
 
 /** Checks everything a station needs and prints each finding with its remedy. Exit code 1 if any fails. */
 export async function doctor(json: boolean): Promise<number> {
@@ -44,6 +38,7 @@ async function examine(): Promise<Finding[]> {
     await database(config),
     ...(running ? [] : await ports(config)),
     ...(await Promise.all(config.DEEPSEEK_API_URL.map((root) => lmStudio(config, root)))),
+    ...(config.SUPABASE_URL ? (await projectReport()).findings : []),
     reach(config),
   ];
 }
@@ -162,30 +157,6 @@ function reach({ HOST }: Config): Finding {
       );
 }
 
-function fine(check: string, detail: string): Finding {
-  return { check, outcome: "ok", detail };
-}
-
-function warns(check: string, detail: string, remedy: string): Finding {
-  return { check, outcome: "warn", detail, remedy };
-}
-
-function fails(check: string, detail: string, remedy: string): Finding {
-  return { check, outcome: "fail", detail, remedy };
-}
-
-function isNoFailure({ outcome }: Finding): boolean {
-  return outcome !== "fail";
-}
-
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-const marks = { ok: ["green", "✔"], warn: ["yellow", "!"], fail: ["red", "✘"] } as const;
-
-function printFinding({ check, outcome, detail, remedy }: Finding): void {
-  const [colour, mark] = marks[outcome];
-  console.log(`${styleText(colour, mark)} ${check.padEnd(10)} ${detail}`);
-  if (remedy) console.log(`  ${"".padEnd(10)} ${styleText("dim", "→")} ${remedy}`);
 }

@@ -12,6 +12,7 @@ import { exitCodes, fail } from "./failure.ts";
 import type { HistoryFilter, HistoryOptions } from "./history.ts";
 import type { LogsOptions } from "./logs.ts";
 import { findPlace, type Place } from "./place.ts";
+import type { SetupOptions } from "./supabase-setup.ts";
 import { printTable } from "./table.ts";
 import { parseTime } from "./time-argument.ts";
 
@@ -32,6 +33,7 @@ const ofTheStation = new Set([
   "chat",
   "sessions",
   "history",
+  "supabase",
   "init",
   "completion",
 ]);
@@ -493,6 +495,31 @@ function program(): Command {
     const { exportHistory } = await import("./history.ts");
     process.exitCode = await exportHistory(settings().config, target, filter);
   });
+
+  const supabase = pugmark.command("supabase").description("the Supabase project behind the station");
+  supabase
+    .command("setup")
+    .description("what the project has and lacks of what a station needs, with the remedy beside it")
+    .addOption(new Option("--apply", "bring the project's schema up to date first").conflicts("sql"))
+    .option(
+      "--database-url <url>",
+      "with --apply: the project's Postgres. Others on this machine see it while it runs; without it, it is asked for",
+    )
+    .option("--sql", "print the migrations that the project lacks, for the dashboard's SQL editor")
+    .option("--json", "the same as JSON")
+    .addHelpText(
+      "after",
+      examples(
+        "pugmark supabase setup",
+        "pugmark supabase setup --apply",
+        "pugmark supabase setup --apply < connection-string.txt",
+        "pugmark supabase setup --sql > schema.sql",
+      ),
+    )
+    .action(async (options: SetupOptions) => {
+      const { setupCommand } = await import("./supabase-setup.ts");
+      process.exitCode = await setupCommand(settings().config, options);
+    });
 
   pugmark
     .command("export")

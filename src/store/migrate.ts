@@ -4,7 +4,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { StoreError } from "./errors.ts";
 
-interface Migration {
+export interface Migration {
   readonly version: string;
   readonly name: string;
   readonly sql: string;
@@ -72,7 +72,22 @@ async function exchangeRecords(client: pg.Client, files: readonly Migration[]): 
   );
 }
 
-function readMigrations(folder: string): Migration[] {
+/**
+ * All migrations that a database lacks, as one script that also records them: for where SQL can be pasted and no
+ * connection be had. `applied` are the versions that are there.
+ */
+export function migrationScript(folder: string, applied: readonly string[]): string {
+  const pending = readMigrations(folder).filter(({ version }) => !applied.includes(version));
+  const steps = pending.map(
+    ({ version, name, sql, checksum }) =>
+      `-- ${version}_${name}.sql\n${sql.trimEnd()}\n\n` +
+      `insert into pugmark_migrations.applied (version, name, checksum) values ('${version}', '${name}', '${checksum}');\n`,
+  );
+  return ["begin;", record.trim(), ...steps, "commit;", ""].join("\n\n");
+}
+
+/** The migrations in a folder, in the order of their versions. Throws `StoreError` `migration-failed`. */
+export function readMigrations(folder: string): Migration[] {
   return readdirSync(folder)
     .filter((file) => file.endsWith(".sql"))
     .sort()

@@ -1,0 +1,28 @@
+-- What `pugmark supabase setup` asks a project: which migrations it has, whether it records its changes for other stations,
+-- and what time it is there. A running older version never calls it.
+
+-- As its owner, because neither record of migrations is anybody else's to read: our own, and the Supabase CLI's.
+create function public.sync_project_state() returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  recorded text;
+  found text[];
+  versions text[] := '{}';
+begin
+  foreach recorded in array array['pugmark_migrations.applied', 'supabase_migrations.schema_migrations'] loop
+    if to_regclass(recorded) is not null and has_table_privilege(recorded, 'select') then
+      execute format('select array_agg(version::text) from %s', recorded) into found;
+      versions := versions || coalesce(found, '{}');
+    end if;
+  end loop;
+  return jsonb_build_object(
+    'versions', (select coalesce(jsonb_agg(distinct version order by version), '[]') from unnest(versions) version),
+    'is_feed', (select is_feed from sync.state),
+    'now', clock_timestamp()
+  );
+end
+$$;
+
+revoke execute on function public.sync_project_state() from public, anon, authenticated;
+grant execute on function public.sync_project_state() to service_role;
