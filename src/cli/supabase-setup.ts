@@ -65,8 +65,13 @@ export async function setupCommand(config: Config, options: SetupOptions): Promi
 /** What a child of its own finds in the project: it alone is given the service-role key, and ends with that. */
 export async function projectReport(): Promise<ProjectReport> {
   const program = join(projectRoot, "src", "sync", "check", "main.ts");
-  const { stdout } = await promisify(execFile)(process.execPath, [program], { timeout: checkTimeoutMs });
-  return JSON.parse(stdout);
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, [program], { timeout: checkTimeoutMs });
+    return JSON.parse(stdout);
+  } catch {
+    const again = "try again; where it stays so, see whether SUPABASE_URL leads to a project";
+    return { findings: [fails("project", "the check did not come to its end", again)], applied: null };
+  }
 }
 
 const unset = fails(
@@ -91,11 +96,12 @@ async function bringUpToDate(url: string): Promise<string[]> {
 
 /** Asks on the terminal without showing what is typed, or takes what comes from a pipe. */
 async function askForUrl(): Promise<string> {
-  if (!process.stdin.isTTY) return (await text(process.stdin)).trim();
   process.stderr.write("Postgres connection string of the project (dashboard: Connect → Session pooler): ");
+  if (!process.stdin.isTTY) return (await text(process.stdin)).trim();
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const terminal = createInterface({ input: process.stdin, output: nowhere, terminal: true });
-  const url = await terminal.question("");
+  terminal.once("SIGINT", () => process.exit(130));
+  const url = await terminal.question("").catch(() => ""); // Ctrl+D
   terminal.close();
   process.stderr.write("\n");
   return url.trim();
