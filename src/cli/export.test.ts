@@ -63,3 +63,30 @@ test("a services file of any project is exported under its folder's name", (t) =
   assert.match(compose.stdout, /^ {2}web:$/m);
   assert.match(compose.stdout, /^ {6}- 127\.0\.0\.1:8000:8000$/m);
 });
+
+test("the mirror goes along to every target, and its key to none", (t) => {
+  const key = "sb_secret_of_the_project";
+  const project = { SUPABASE_URL: "https://ref.supabase.co", SUPABASE_SERVICE_ROLE: key };
+  const { run } = exporter(t, project);
+  const compose = run("compose");
+  assert.match(compose.stdout, /^ {2}sync:$/m);
+  assert.match(compose.stdout, /^ {6}SUPABASE_URL: https:\/\/ref\.supabase\.co$/m);
+  assert.match(compose.stdout, /^ {6}SUPABASE_SERVICE_ROLE: \$\{SUPABASE_SERVICE_ROLE:\?/m);
+  const kubernetes = run("kubernetes");
+  assert.deepEqual(
+    [...kubernetes.stdout.matchAll(/secret generic (\S+) .*SUPABASE_SERVICE_ROLE=…/g)].map(
+      ([, name]) => name,
+    ),
+    ["pugmark-sync"],
+  );
+  const units = run("systemd", "--each");
+  assert.match(units.stdout, /^# ==> pugmark-sync\.service <==$/m);
+  const [, unit = ""] = units.stdout.split("==> pugmark-sync.service <==");
+  assert.match(unit.split("==>")[0] ?? "", /^# SUPABASE_SERVICE_ROLE$/m);
+  const manager = run("systemd");
+  assert.match(manager.stderr, /^not carried over: SUPABASE_SERVICE_ROLE is a secret/m);
+  for (const { status, stdout, stderr } of [compose, kubernetes, units, manager]) {
+    assert.equal(status, 0, stderr);
+    assert.ok(!(stdout + stderr).includes(key));
+  }
+});

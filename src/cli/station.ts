@@ -197,7 +197,12 @@ function mirror(config: Config, env: Readonly<Record<string, string>>): ServiceD
     description: "mirror to the Supabase project",
     command: [process.execPath, join(projectRoot, "src", "sync", "main.ts")],
     cwd: projectRoot,
-    env: { ...env, SUPABASE_SERVICE_ROLE: config.SUPABASE_SERVICE_ROLE ?? "" },
+    // Both, also where they are the shell's: an export has to carry them along.
+    env: {
+      ...env,
+      SUPABASE_URL: config.SUPABASE_URL ?? "",
+      SUPABASE_SERVICE_ROLE: config.SUPABASE_SERVICE_ROLE ?? "",
+    },
     dependsOn: { database: "ready" },
     readiness: { kind: "notify" },
     liveness: {

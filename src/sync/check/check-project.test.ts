@@ -4,11 +4,11 @@ import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import pg from "pg";
 import { closedPort } from "../../../test/support/ports.ts";
 import { type SupabaseProject, startSupabaseProject } from "../../../test/support/supabase-project.ts";
 import { projectRoot } from "../../config/config.ts";
 import { readMigrations } from "../../store/migrate.ts";
+import { openPool, query } from "../../store/pool.ts";
 import { checkProject, type ProjectToCheck } from "./check-project.ts";
 
 const versions = readMigrations(join(projectRoot, "supabase", "migrations")).map(({ version }) => version);
@@ -86,9 +86,8 @@ test("once a station has announced itself, the project is a feed", async () => {
 });
 
 async function sql(statements: string): Promise<void> {
-  const client = new pg.Client({ connectionString: project.databaseUrl });
-  await client.connect();
-  await client.query(statements).finally(() => client.end());
+  const pool = openPool({ url: project.databaseUrl, name: "test", max: 1 });
+  await query(pool, statements).finally(() => pool.end());
 }
 
 test("where no project answers, the address is what is wrong and nothing else is asked", async () => {
