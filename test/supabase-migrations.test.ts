@@ -2,11 +2,12 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import pg from "pg";
 import { projectRoot } from "../src/config/config.ts";
+import { useConversation } from "../src/store/conversations.ts";
 import { migrate } from "../src/store/migrate.ts";
 import { openPool } from "../src/store/pool.ts";
 import { PositionStore } from "../src/store/positions.ts";
@@ -83,4 +84,41 @@ test("a station works on a project's database as its own", async () => {
   const { rows } = await pool.query("select table_name from sync.changes");
   assert.deepEqual(rows, [{ table_name: "positions" }]);
   await pool.end();
+});
+
+test("a station with history keeps it when it becomes one that can be mirrored", async () => {
+  await using station = await hostedDatabase();
+  const before = join(folder, "before");
+  const isOld = (file: string) => !file.endsWith(".sql") || basename(file).startsWith("20261122");
+  cpSync(migrations, before, { recursive: true, filter: isOld });
+  await migrate(station.url, before);
+  const client = new pg.Client({ connectionString: station.url });
+  await client.connect();
+  await client.query(`
+    insert into subjects (id, name) values (md5('s')::uuid, 'Ada');
+    insert into devices (id, key) values (md5('d')::uuid, 'collar');
+    insert into deployments (id, device_id, subject_id) values (md5('p')::uuid, md5('d')::uuid, md5('s')::uuid);
+    select ensure_positions_partition('2024-03-01');
+    insert into positions (device_id, time, lat, lon) values (md5('d')::uuid, '2024-03-01T00:00:00Z', 1, 2);
+    insert into conversations (caller, id, title, created_at, last_used_at)
+    values ('local', 'c', 'First words', now(), now()), ('other', 'c', 'Their words', now(), now())`);
+  await migrate(station.url, migrations);
+  const pool = openPool({ url: station.url, role: "pugmark_app", name: "test" });
+  const store = new PositionStore(pool);
+  const fixes = [0, 1_000].map((ms) => ({
+    ...{ device: "collar", time: Date.parse("2024-03-01T00:00:00Z") + ms },
+    ...{ lat: 1, lon: 2 },
+  }));
+  // The device keeps its id, or its history would be somebody else's.
+  assert.deepEqual(await store.ingest(fixes), { accepted: 1, duplicates: 1 });
+  await useConversation(pool, { caller: "local", id: "c", title: "Later words", at: new Date() });
+  const { rows } = await client.query(
+    "select title, count(distinct conversation_id)::int as ids from conversations group by title order by title",
+  );
+  assert.deepEqual(rows, [
+    { title: "First words", ids: 1 },
+    { title: "Their words", ids: 1 },
+  ]);
+  await pool.end();
+  await client.end();
 });
