@@ -274,20 +274,28 @@ $$;
 create function sync.checksum(
   table_name text, own_station uuid, made_by uuid default null, out row_count bigint, out checksum text
 )
-language plpgsql stable set search_path = '' set timezone = 'UTC' set extra_float_digits = 1 as $$
+language plpgsql stable
+-- What the text of a value depends on.
+set search_path = '' set timezone = 'UTC' set datestyle = 'ISO' set extra_float_digits = 1 as $$
 declare
-  is_edited boolean := (select m.is_edited from sync.mirrored_tables m where m.table_name = $1);
+  -- By name: on the other side they may have been added in another order.
+  content text := (
+    select string_agg(
+      case when a.attname in ('station_id', 'changed_by') then format('coalesce(t.%I, $1)', a.attname)
+        else format('t.%I', a.attname) end,
+      ', ' order by a.attname
+    )
+    from pg_catalog.pg_attribute a
+    where a.attrelid = format('public.%I', $1)::regclass and a.attnum > 0 and not a.attisdropped
+  );
 begin
-  if is_edited is null then
+  if not exists (select from sync.mirrored_tables m where m.table_name = $1) then
     raise exception 'no mirrored table %', $1 using errcode = 'undefined_table';
   end if;
   execute format(
-    'select count(*), coalesce(sum((''x'' || left(md5(content::text), 16))::bit(64)::bigint), 0)::text
-     from (
-       select to_jsonb(t) || jsonb_build_object(''station_id'', coalesce(t.station_id, $1) %s) as content
-       from public.%I t where $2 is null or coalesce(t.station_id, $1) = $2
-     ) contents',
-    case when is_edited then ', ''changed_by'', coalesce(t.changed_by, $1)' end, $1
+    'select count(*), coalesce(sum((''x'' || left(md5(row(%s)::text), 16))::bit(64)::bigint), 0)::text
+     from public.%I t where $2 is null or coalesce(t.station_id, $1) = $2',
+    content, $1
   ) using own_station, made_by into row_count, checksum;
 end
 $$;
