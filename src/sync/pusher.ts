@@ -28,8 +28,12 @@ export type PusherState = "starting" | "standby" | "own" | "idle" | "pushing" | 
 
 /** Of `pg_advisory_lock(7203, …)`: one pusher a database. */
 const pusherLock = 30;
-/** Keys of changes that are read at once: what is held in memory, and sent again after a kill. */
-const pageKeys = 10_000;
+/**
+ * Keys of changes that are read at once: what is held in memory, and sent again after a kill. Few at first and after
+ * trouble, so that something is done for good between one kill or fault and the next; twice as many after each page that
+ * went over without.
+ */
+const pageKeys = { least: 1_000, most: 10_000 };
 const idleMs = 300;
 const standbyMs = 2_000;
 /** After what should not happen. */
@@ -46,6 +50,7 @@ export class Pusher implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #done: Promise<void>;
   #state: PusherState = "starting";
+  #pageKeys = pageKeys.least;
   #wake = new AbortController();
   #watchers: (() => void)[] = [];
 
@@ -53,6 +58,7 @@ export class Pusher implements AsyncDisposable {
     this.#parts = parts;
     const { pool, station, tables } = parts;
     const onTrouble = async (reason: string | null) => {
+      this.#pageKeys = pageKeys.least;
       await this.#tell(reason);
       this.#enter(reason === null ? "pushing" : "waiting");
     };
@@ -125,7 +131,7 @@ export class Pusher implements AsyncDisposable {
       if (!signal.aborted) await once(signal, "abort");
     }
     while (!signal.aborted) {
-      const page = await readChanges(pool, pageKeys);
+      const page = await readChanges(pool, this.#pageKeys);
       if (page.length > 0) await this.#carry(page, signal);
       const hasMore = await this.history.step(signal);
       if (hasMore) await countRowsSent(pool, this.#sender.takeCounts());
@@ -148,6 +154,7 @@ export class Pusher implements AsyncDisposable {
 
   async #carry(page: readonly Change[], signal: AbortSignal): Promise<void> {
     this.#enter("pushing");
+    this.#pageKeys = Math.min(2 * this.#pageKeys, pageKeys.most);
     await this.#sender.deliver(deliveriesOf(page, this.#parts.tables), signal);
     await confirmChanges(this.#parts.pool, page, this.#sender.takeCounts());
   }
