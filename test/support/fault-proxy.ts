@@ -1,4 +1,4 @@
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import { buffer } from "node:stream/consumers";
 import { Random } from "../../src/process-manager/faults/random.ts";
@@ -47,6 +47,8 @@ export interface FaultProxy extends AsyncDisposable {
   readonly url: string;
   /** How many requests met what; `none`: how many were handed on and answered as they should be. */
   readonly counts: ReadonlyMap<Fault | "none", number>;
+  /** Resolves when so many more requests have arrived, or the signal aborts. */
+  readonly arrivals: (count: number, signal?: AbortSignal) => Promise<void>;
   /** From now on this share of the requests meets a fault. */
   readonly storm: (rate: number) => void;
   /** From now on no request meets one. */
@@ -66,6 +68,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   let rate = options.rate;
   const counts = new Map<Fault | "none", number>();
   const port = await freePort();
+  const arrivals = new EventEmitter();
   const timers = new Set<NodeJS.Timeout>();
   const after = (ms: number, deed: () => void) => {
     const timer = setTimeout(() => {
@@ -79,6 +82,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
     // Both are drawn for each request, so that a change of rate does not shift what the next ones draw.
     const [lot, fault, wait] = [random.below(1_000_000), random.pick(drawn), random.below(slowMs)];
     const met = lot < rate * 1_000_000 ? fault : "none";
+    arrivals.emit("request");
     counts.set(met, (counts.get(met) ?? 0) + 1);
     try {
       if (met === "kill-before") return void answer.destroy();
@@ -110,6 +114,18 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   return {
     url: `http://127.0.0.1:${port}`,
     counts,
+    arrivals: async (count, signal) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      let left = count;
+      const arrived = () => {
+        left -= 1;
+        if (left === 0) resolve();
+      };
+      arrivals.on("request", arrived);
+      signal?.addEventListener("abort", () => resolve(), { once: true });
+      await promise;
+      arrivals.off("request", arrived);
+    },
     storm: (newRate) => {
       rate = newRate;
     },
