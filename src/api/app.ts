@@ -7,6 +7,7 @@ import { statusOf } from "./api-error.ts";
 import { ingestRoutes } from "./routes/ingest.ts";
 import { positionRoutes } from "./routes/positions.ts";
 import { Subject, subjectRoutes } from "./routes/subjects.ts";
+import { syncRoutes } from "./routes/sync.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { FeatureCollection, Ingested, Position } from "./schemas.ts";
 
@@ -34,5 +35,6 @@ export async function createApi({ config, pool, clock = Date.now }: ApiParts): P
   positionRoutes(app, { pool });
   subjectRoutes(app, { pool });
   systemRoutes(app, { controlSocket: join(config.PUGMARK_HOME, "control.sock") });
+  syncRoutes(app, { pool });
   return app;
 }

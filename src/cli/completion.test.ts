@@ -45,7 +45,14 @@ test("the shell completes every verb, with its options", async (t) => {
 
 test("services are completed as the running station has them, and as ours are named where none runs", async (t) => {
   const fixture = await Fixture.create(t);
-  assert.deepEqual(await completed(fixture, "stop", ""), ["--file", "database", "chat", "agent", "api"]);
+  assert.deepEqual(await completed(fixture, "stop", ""), [
+    "--file",
+    "database",
+    "chat",
+    "agent",
+    "api",
+    "sync",
+  ]);
   await fixture.open([
     defineService({ name: "kiln", command: forever }),
     defineService({ name: "wheel", command: forever, replicas: 2 }),

@@ -4,7 +4,7 @@ export const shells = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof shells)[number];
 
 /** The services that a station of ours has, for where none runs that could be asked. */
-export const ownServices = ["database", "chat", "agent", "api"];
+export const ownServices = ["database", "chat", "agent", "api", "sync"];
 
 /** The command that the script asks for the services, whenever somebody completes one. */
 export const namesCommand = "service-names";

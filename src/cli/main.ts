@@ -34,6 +34,7 @@ const ofTheStation = new Set([
   "sessions",
   "history",
   "supabase",
+  "sync",
   "init",
   "completion",
 ]);
@@ -519,6 +520,39 @@ function program(): Command {
     .action(async (options: SetupOptions) => {
       const { setupCommand } = await import("./supabase-setup.ts");
       process.exitCode = await setupCommand(settings().config, options);
+    });
+
+  const sync = pugmark
+    .command("sync")
+    .description("the mirror to the Supabase project: status, push, retry")
+    .addHelpText("after", examples("pugmark sync status", "pugmark sync push --all", "pugmark sync retry"));
+  sync
+    .command("status")
+    .description("what waits, since when, what was set aside and why, what is wrong")
+    .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark sync status", "pugmark sync status --json | jq .lag_seconds"))
+    .action(async ({ json }: { json?: boolean }) => {
+      const { syncStatus } = await import("./sync-status.ts");
+      process.exitCode = await syncStatus(settings().config, json === true);
+    });
+  sync
+    .command("push")
+    .description("send what waits now; Ctrl+C leaves it going on")
+    .option("--all", "everything that this station has, and compare; goes on where it was")
+    .option("--json", "the result as JSON")
+    .addHelpText("after", examples("pugmark sync push", "pugmark sync push --all"))
+    .action(async ({ all, json }: { all?: boolean; json?: boolean }) => {
+      const { syncPush } = await import("./sync-push.ts");
+      process.exitCode = await syncPush(settings().config, all === true, json === true);
+    });
+  sync
+    .command("retry")
+    .description("send once more the rows that the project refused")
+    .option("--json", "the result as JSON")
+    .addHelpText("after", examples("pugmark sync retry"))
+    .action(async ({ json }: { json?: boolean }) => {
+      const { syncRetry } = await import("./sync-push.ts");
+      process.exitCode = await syncRetry(settings().config, json === true);
     });
 
   pugmark

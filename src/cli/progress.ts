@@ -4,7 +4,8 @@ const width = 24;
 /** A bar on a terminal: share of the bytes, rows, rate and time left. Writes nothing where there is no terminal. */
 export class Progress {
   readonly #stream: NodeJS.WritableStream & { readonly isTTY?: boolean };
-  readonly #bytesTotal: number;
+  /** What it counts up to. */
+  readonly total: number;
   readonly #clock: () => number;
   readonly #startedAt: number;
   #drawnAt = Number.NEGATIVE_INFINITY;
@@ -15,7 +16,7 @@ export class Progress {
     clock: () => number = Date.now,
   ) {
     this.#stream = stream;
-    this.#bytesTotal = bytesTotal;
+    this.total = bytesTotal;
     this.#clock = clock;
     this.#startedAt = clock();
   }
@@ -25,9 +26,7 @@ export class Progress {
     const now = this.#clock();
     if (!this.#stream.isTTY || now - this.#drawnAt < redrawMs) return;
     this.#drawnAt = now;
-    this.#stream.write(
-      `\r\u001b[K${progressLine(bytes, this.#bytesTotal, rows, (now - this.#startedAt) / 1000)}`,
-    );
+    this.#stream.write(`\r\u001b[K${progressLine(bytes, this.total, rows, (now - this.#startedAt) / 1000)}`);
   }
 
   /** Takes the bar away. */

@@ -100,6 +100,17 @@ export async function noteHistorySent(pool: Pool, at: "now" | null): Promise<voi
   await query(pool, "update sync.state set history_sent_at = case when $1 then now() end", [at === "now"]);
 }
 
+/** What was counted since ever: how many rows of a table came to what. */
+export async function readRowCounts(
+  pool: Pool,
+): Promise<{ direction: string; table: string; outcome: string; rows: number }[]> {
+  const { rows } = await query<{ direction: string; table: string; outcome: string; rows: number }>(
+    pool,
+    "select direction, table_name as table, outcome, rows::float8 as rows from sync.row_counts",
+  );
+  return rows;
+}
+
 /**
  * For a station without a project: from now on no change is recorded, and what waits to be sent is dropped, or both would
  * grow for ever. A database that is itself a project is left as it is: others read what it records.

@@ -8,13 +8,15 @@ import type { MirrorChoice } from "./mirror-choice.ts";
 import { startRecording } from "./recording.ts";
 
 /** The mirror of a station's database; nothing goes over before `start`, but changes are recorded. */
-interface TestMirror extends AsyncDisposable {
+export interface TestMirror extends AsyncDisposable {
   readonly database: TestDatabase;
   /** Acts as `pugmark_app`. */
   readonly pool: Pool;
   readonly positions: PositionStore;
   /** Log messages, each with its fields as JSON. */
   readonly log: readonly string[];
+  /** What the mirror that runs answers. */
+  readonly routes: () => Sync["routes"];
   /** Asks a route, as over the socket, and gives its answer, or its lines. */
   readonly ask: (route: string, body?: object) => Promise<Record<string, unknown>[]>;
   /** Ends the mirror; the database stays as it is. */
@@ -48,6 +50,7 @@ export async function testMirror(
     await sync?.[Symbol.asyncDispose]();
     sync = undefined;
   };
+  const routes = () => sync?.routes ?? {};
   return {
     database,
     pool,
@@ -72,8 +75,9 @@ export async function testMirror(
       await second.start();
       return second;
     },
+    routes,
     ask: async (route, body) => {
-      const handler = sync?.routes[route];
+      const handler = routes()[route];
       if (!handler) throw new Error(`nothing answers ${route}`);
       const answer = handler({ body, query: new URLSearchParams(), signal: new AbortController().signal });
       const items = answer instanceof Promise ? [await answer] : await Array.fromAsync(answer);

@@ -6,7 +6,7 @@ import type { HistoryProgress } from "../history.ts";
 import type { PusherState } from "../pusher.ts";
 
 /** What `GET /status` answers. */
-interface SyncStatus extends SyncReport {
+export interface SyncStatus extends SyncReport {
   /** What the pusher is at. */
   readonly state: PusherState;
   /** The project's address. */

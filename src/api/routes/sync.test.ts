@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { openPool } from "../../store/pool.ts";
+import { confirmChanges, readChanges, recordChanges } from "../../store/sync-changes.ts";
+import { ensureStation, notePushError, stopRecording } from "../../store/sync-state.ts";
+import { type TestApi, testApi } from "../api.fixture.ts";
+
+let api: TestApi;
+before(async () => {
+  api = await testApi();
+});
+after(() => api[Symbol.asyncDispose]());
+
+const report = async () => (await api.get("/api/v1/system/sync")).json();
+const metrics = async () => (await api.get("/metrics")).body;
+
+const position = (second: number) => ({
+  device: "collar",
+  time: new Date(Date.parse("2026-03-01T00:00:00Z") + second * 1_000).toISOString(),
+  lat: 1,
+  lon: 2,
+});
+
+test("a station without a project says so, and records nothing", async () => {
+  await api.post("/api/v1/positions", [position(0)]);
+  assert.partialDeepStrictEqual(await report(), {
+    station: null,
+    tables: [],
+    changes_waiting: 0,
+    parked_rows: 0,
+  });
+  assert.match(await metrics(), /^pugmark_sync_changes_waiting\{service="api"\} 0$/m);
+});
+
+test("what waits, for how long and why, is in the report and the metrics, down to what was sent", async () => {
+  await recordChanges(api.pool, ["devices", "positions"]);
+  await ensureStation(api.pool, "barn");
+  await api.post("/api/v1/positions", [position(1), position(2)]);
+  await notePushError(api.pool, "the project does not answer");
+  const waiting = await report();
+  assert.partialDeepStrictEqual(waiting, {
+    station: { name: "barn" },
+    tables: ["devices", "positions"],
+    changes_waiting: 2,
+    push_error: "the project does not answer",
+  });
+  assert.ok(waiting.lag_seconds >= 0 && waiting.error_since !== null);
+  assert.match(await metrics(), /^pugmark_sync_changes_waiting\{service="api"\} 2$/m);
+
+  const sent = { direction: "push", table: "positions", outcome: "sent", rows: 2 } as const;
+  await confirmChanges(api.pool, await readChanges(api.pool, 100), [sent]);
+  await notePushError(api.pool, null);
+  assert.partialDeepStrictEqual(await report(), { changes_waiting: 0, lag_seconds: 0, push_error: null });
+  assert.match(
+    await metrics(),
+    /^pugmark_sync_rows_total\{direction="push",table="positions",outcome="sent",service="api"\} 2$/m,
+  );
+});
+
+test("without a project any more, nothing is recorded and nothing waits", async () => {
+  await api.post("/api/v1/positions", [position(3)]);
+  assert.equal((await report()).changes_waiting, 1);
+  const owner = openPool({ url: api.database.url, name: "owner", max: 1 });
+  await stopRecording(owner);
+  await owner.end();
+  await api.post("/api/v1/positions", [position(4)]);
+  assert.partialDeepStrictEqual(await report(), { tables: [], changes_waiting: 0 });
+});

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
+import { localSocketPath, serveLocally } from "../http/local-socket.ts";
+import { openPool, type Pool } from "../store/pool.ts";
+import { eventually, fixes, type TestMirror, testMirror } from "../sync/sync.fixture.ts";
+import { syncStatusOf } from "../sync/sync-error.ts";
+
+let project: SupabaseProject;
+let there: Pool;
+let mirror: TestMirror;
+let server: AsyncDisposable;
+const home = mkdtempSync(join(tmpdir(), "pugmark-sync-cli-"));
+
+before(async () => {
+  project = await startSupabaseProject();
+  there = openPool({ url: project.databaseUrl, name: "there", max: 1 });
+  mirror = await testMirror(project);
+  await mirror.start();
+  await eventually(
+    () => mirror.ask("GET /status"),
+    ([status]) => status?.state === "idle",
+  );
+  const onError = (error: unknown) => assert.fail(String(error));
+  const path = localSocketPath(home, "sync");
+  server = await serveLocally({ path, routes: mirror.routes(), statusOf: syncStatusOf, onError });
+});
+after(async () => {
+  await server[Symbol.asyncDispose]();
+  await mirror[Symbol.asyncDispose]();
+  await there.end();
+  await project[Symbol.asyncDispose]();
+  rmSync(home, { recursive: true });
+});
+
+/** Runs the command line once, in this home or another. */
+function pugmark(args: readonly string[], more: NodeJS.ProcessEnv = {}) {
+  const { PATH = "" } = process.env;
+  const env = { PATH, PUGMARK_HOME: home, ...more };
+  const main = join(import.meta.dirname, "main.ts");
+  return new Promise<{ code: number; out: string; err: string }>((resolve) => {
+    const child = execFile(process.execPath, [main, ...args], { env }, (_error, out, err) =>
+      resolve({ code: child.exitCode ?? -1, out, err }),
+    );
+  });
+}
+
+test("status tells the project, the station and that nothing waits", async () => {
+  const { code, out, err } = await pugmark(["sync", "status"]);
+  assert.deepEqual([code, err], [0, ""]);
+  assert.match(
+    out,
+    new RegExp(`^project +${project.url}\nstation +test \\(.{36}\\)\nstate +idle\nwaiting +nothing\n`),
+  );
+  assert.match(out, /^tables +stations, devices, subjects, deployments, /m);
+  const json = await pugmark(["sync", "status", "--json"]);
+  assert.partialDeepStrictEqual(JSON.parse(json.out), {
+    changes_waiting: 0,
+    parked_rows: 0,
+    push_error: null,
+  });
+});
+
+test("push returns when what waited is in the project", async () => {
+  await mirror.positions.ingest(fixes("pushed", 50));
+  const { code, out, err } = await pugmark(["sync", "push"]);
+  assert.deepEqual([code, out, err], [0, "All that waited was sent.\n", ""]);
+  const { rows } = await there.query("select count(*)::int as count from positions");
+  assert.ok(rows[0].count >= 50);
+});
+
+test("push --all compares both sides, table by table", async () => {
+  const { code, out, err } = await pugmark(["sync", "push", "--all"]);
+  assert.deepEqual([code, err], [0, ""]);
+  assert.match(out, /^All that this station has was sent\.\nTABLE +ROWS HERE +IN THE PROJECT\n/);
+  assert.match(out, /^positions +50 +50 +same$/m);
+});
+
+test("a row that was set aside is shown with its reason, makes the exit code 1, and retry sends it when it can go", async () => {
+  await there.query("alter table subjects add constraint tame check (name <> 'poison')");
+  await mirror.pool.query("insert into subjects (id, name) values (gen_random_uuid(), 'poison')");
+  const pushed = await pugmark(["sync", "push"]);
+  assert.equal(pushed.code, 1);
+  assert.match(pushed.out, /^1 set aside, .*pugmark sync status$/m);
+  const { code, out } = await pugmark(["sync", "status"]);
+  assert.equal(code, 1);
+  assert.match(out, /^set aside +1 row; pugmark sync retry, once the cause is gone$/m);
+  assert.match(out, /^subjects +.{36} .*tame/m);
+  assert.equal((await pugmark(["sync", "retry"])).code, 1);
+  await there.query("alter table subjects drop constraint tame");
+  const retried = await pugmark(["sync", "retry"]);
+  assert.deepEqual([retried.code, retried.out], [0, "1 sent once more.\n"]);
+});
+
+test("where nothing mirrors, it says what to do and exits with 3", async () => {
+  const elsewhere = { PUGMARK_HOME: join(home, "elsewhere") };
+  for (const verb of ["status", "push", "retry"]) {
+    const { code, out, err } = await pugmark(["sync", verb], elsewhere);
+    assert.deepEqual([code, out], [3, ""]);
+    assert.match(err, /^pugmark: nothing mirrors .*: set SUPABASE_URL and SUPABASE_SERVICE_ROLE, .*\n$/);
+  }
+  const set = { ...elsewhere, SUPABASE_URL: project.url, SUPABASE_SERVICE_ROLE: "sb_secret_of_nobody" };
+  const { err } = await pugmark(["sync", "status"], set);
+  assert.match(err, /pugmark status shows whether the station runs/);
+  assert.ok(!err.includes("sb_secret"));
+});
