@@ -1,4 +1,4 @@
-import { type Pool, query } from "./pool.ts";
+import { type Pool, query, transaction } from "./pool.ts";
 
 /** The key of a row. Times are text, since a `Date` would lose microseconds. */
 export interface RowKey {
@@ -126,11 +126,11 @@ export async function areEmpty(pool: Pool, tables: readonly string[]): Promise<b
 
 /** How many rows a table has: counted, since an estimate may be far off. */
 export async function countRows(pool: Pool, table: string): Promise<number> {
-  const { rows } = await query<{ rows: number }>(
+  const [counted] = await patiently<{ rows: number }>(
     pool,
     `select count(*)::float8 as rows from public.${quoted(table)}`,
   );
-  return rows[0]?.rows ?? 0;
+  return counted?.rows ?? 0;
 }
 
 /** What tells whether two databases have the same rows of a table. */
@@ -141,12 +141,24 @@ export interface Checksum {
 
 /** Of the rows of a table that this station made. */
 export async function ownChecksum(pool: Pool, table: string, station: string): Promise<Checksum> {
-  const { rows } = await query<Checksum>(
+  const [sum] = await patiently<Checksum>(
     pool,
     "select row_count::float8 as rows, checksum::text as checksum from sync.checksum($1, $2, $2)",
     [table, station],
   );
-  return rows[0] ?? { rows: 0, checksum: "" };
+  return sum ?? { rows: 0, checksum: "" };
+}
+
+/** What reads a whole table may take minutes: nobody waits for it but who asked. */
+async function patiently<Row extends object>(
+  pool: Pool,
+  sql: string,
+  values: unknown[] = [],
+): Promise<Row[]> {
+  return await transaction(pool, async (client) => {
+    await client.query("set local statement_timeout = 0");
+    return (await client.query<Row>(sql, values)).rows;
+  });
 }
 
 function columnsOf(keys: readonly RowKey[]): [string[], (string | null)[]] {

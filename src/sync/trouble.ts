@@ -11,6 +11,7 @@ export function troubleOf({ status, error }: Pick<Reply, "status" | "error">): s
 function adviceOf(status: number, code: string): string {
   if (status === 401) return "; is SUPABASE_SERVICE_ROLE the project's secret key?";
   if (status === 402) return "; the project's plan is used up";
+  if (code === "25006") return "; it can only be read: its disk is full, or its plan used up";
   if (code !== "" && (status === 404 || status === 403 || code.startsWith("PGRST20")))
     return "; it seems to lack our migrations: pugmark supabase setup";
   return "";
