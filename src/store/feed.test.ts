@@ -149,6 +149,21 @@ test("what was deleted comes as keys, positions with their times", async () => {
   ]);
 });
 
+test("what was deleted and made anew since is not deleted", async () => {
+  const start = await head();
+  const ids = [await addSubject(project, "Gone", one), await addSubject(project, "Back", one)];
+  await project.query("delete from public.subjects where id = any($1)", [ids]);
+  await project.query(
+    "insert into public.subjects (id, name, station_id, changed_by) values ($1, 'Back', $2, $2)",
+    [ids[1], two],
+  );
+  const deleted = (await changesAfter(start, two)).changes.filter((change) => change.deleted);
+  assert.deepEqual(
+    deleted.map((change) => change.ids),
+    [[ids[0]]],
+  );
+});
+
 test("stations know each other by name, and a renamed one is told to all", async () => {
   const start = await head();
   await project.query("select public.sync_announce($1, 'renamed')", [one]);

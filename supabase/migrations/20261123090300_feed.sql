@@ -59,7 +59,7 @@ return jsonb_build_object(
 );
 
 -- What changed after that place, in order, but not by that station: {changes: [{table, deleted, ids, times, rows}], xid, seq,
--- more, gap, project}. Of what was deleted the keys, of all else the rows as they are now. About row_limit rows, or 4 MiB.
+-- more, gap, project}. Of what is deleted the keys, of all else the rows as they are now. About row_limit rows, or 4 MiB.
 -- gap: changes between that place and the first one here are lost, or it is a place in another database.
 create function public.sync_changes(after_xid text, after_seq bigint, row_limit integer, station uuid) returns jsonb
 language plpgsql set search_path = '' set timezone = 'UTC' as $$
@@ -70,6 +70,7 @@ declare
   place_seq bigint := after_seq;
   change record;
   current_rows jsonb;
+  gone jsonb;
   changes jsonb[] := '{}';
   keys_read bigint := 0;
   bytes_read bigint := 0;
@@ -85,9 +86,20 @@ begin
     more := keys_read >= row_limit or bytes_read >= 4194304;
     exit when more;
     if change.is_deleted then
-      changes := changes || jsonb_build_object(
-        'table', change.table_name, 'deleted', true, 'ids', change.ids, 'times', change.times, 'rows', '[]'::jsonb
-      );
+      -- Not those that were made anew since: a station may be told so by nothing else, where it did that itself.
+      execute format(
+        'select jsonb_build_object(
+           ''table'', $3, ''deleted'', true, ''ids'', jsonb_agg(key.id), ''times'', %s, ''rows'', ''[]''::jsonb
+         )
+         from unnest($1, $2) as key (id, time)
+         where not exists (select from public.%I t where t.%I = key.id %s)
+         having count(*) > 0',
+        case when change.times is null then 'null' else 'jsonb_agg(key.time)' end,
+        change.table_name, change.key_columns[1], 'and key.time = t.' || quote_ident(change.key_columns[2])
+      ) using change.ids, change.times, change.table_name into gone;
+      if gone is not null then
+        changes := changes || gone;
+      end if;
     else
       execute format(
         'select jsonb_agg(to_jsonb(t) || jsonb_build_object(''station_id'', coalesce(t.station_id, $4) %s))
