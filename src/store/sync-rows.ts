@@ -139,12 +139,16 @@ export interface Checksum {
   readonly checksum: string;
 }
 
-/** Of the rows of a table that this station made. */
-export async function ownChecksum(pool: Pool, table: string, station: string): Promise<Checksum> {
+/** Of the rows of a table that a station made, or where `madeBy` is null of all. Rows made here are those of `station`. */
+export async function tableChecksum(
+  pool: Pool,
+  table: string,
+  { station, madeBy }: { readonly station: string; readonly madeBy: string | null },
+): Promise<Checksum> {
   const [sum] = await patiently<Checksum>(
     pool,
-    "select row_count::float8 as rows, checksum::text as checksum from sync.checksum($1, $2, $2)",
-    [table, station],
+    "select row_count::float8 as rows, checksum::text as checksum from sync.checksum($1, $2, $3)",
+    [table, station, madeBy],
   );
   return sum ?? { rows: 0, checksum: "" };
 }
@@ -161,11 +165,11 @@ async function patiently<Row extends object>(
   });
 }
 
-function columnsOf(keys: readonly RowKey[]): [string[], (string | null)[]] {
+export function columnsOf(keys: readonly RowKey[]): [string[], (string | null)[]] {
   return [keys.map(({ id }) => id), keys.map(({ time }) => time)];
 }
 
-function matches({ key: [id, time] }: MirroredTable): string {
+export function matches({ key: [id, time] }: MirroredTable): string {
   const sameId = `t.${quoted(id)} = wanted.id`;
   return time === undefined ? sameId : `${sameId} and t.${quoted(time)} = wanted."time"`;
 }
@@ -174,6 +178,6 @@ function utc(time: string): string {
   return `to_char(${time} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 }
 
-function quoted(identifier: string): string {
+export function quoted(identifier: string): string {
   return `"${identifier.replaceAll('"', '""')}"`;
 }

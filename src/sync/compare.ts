@@ -1,5 +1,5 @@
 import type { Pool } from "../store/pool.ts";
-import { type Checksum, ownChecksum } from "../store/sync-rows.ts";
+import { type Checksum, tableChecksum } from "../store/sync-rows.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
 import type { Project } from "./project.ts";
 
@@ -15,10 +15,14 @@ export interface Comparison {
   readonly problem?: string;
 }
 
-/** Compares what this station made with what the project has of it. Rows that change meanwhile make a difference. */
+/**
+ * Compares what this station made, or all that it has, with what the project has of it. Rows that change meanwhile make a
+ * difference.
+ */
 export async function compareTables(
   parts: { readonly pool: Pool; readonly project: Project; readonly station: string },
   tables: readonly ChosenTable[],
+  of: "own" | "everybody",
   signal: AbortSignal,
 ): Promise<Comparison[]> {
   const { pool, project, station } = parts;
@@ -26,8 +30,9 @@ export async function compareTables(
   for (const { name: table, isCoarse } of tables) {
     // A project keeps the list of stations itself.
     if (table === "stations") continue;
-    const here = await ownChecksum(pool, table, station);
-    const parameters = { table_name: table, station };
+    const madeBy = of === "own" ? station : null;
+    const here = await tableChecksum(pool, table, { station, madeBy });
+    const parameters = { table_name: table, station: madeBy };
     const { data, error } = await project.call<Answer>("sync_checksum", parameters, signal);
     if (error || !data) {
       compared.push({ table, here, project: null, same: null, problem: error?.message ?? "no answer" });

@@ -45,7 +45,7 @@ async function* push(context: SyncContext, isAll: boolean, signal: AbortSignal):
   if (isAll) pusher.history.begin();
   yield* untilSent(context, isAll, signal);
   const { changes_waiting, parked_rows } = await readSyncReport(pool);
-  const compared = isAll ? { compared: await compareTables(context, tables, signal) } : {};
+  const compared = isAll ? { compared: await compareTables(context, tables, "own", signal) } : {};
   yield { kind: "done", changes_waiting, parked_rows, ...compared };
 }
 

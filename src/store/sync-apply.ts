@@ -1,0 +1,348 @@
+import { lockRegistry } from "./devices.ts";
+import { type Client, type Pool, query, transaction } from "./pool.ts";
+import { ensurePartitions, keepLastPositions } from "./pulled-positions.ts";
+import { columnsOf, type MirroredTable, matches, quoted, type RowKey } from "./sync-rows.ts";
+
+/** A row as the project gives it: JSON, by column. */
+export type PulledRow = Readonly<Record<string, unknown>>;
+
+/** What the project says of a table: rows as they are there, and keys whose rows are there no longer. */
+export interface Pulled {
+  readonly table: MirroredTable;
+  readonly rows: readonly PulledRow[];
+  readonly gone: readonly RowKey[];
+}
+
+/** What came of it, in rows of one table. */
+export interface Applied {
+  readonly table: string;
+  /** Rows that this station did not have so before. */
+  readonly stored: number;
+  readonly deleted: number;
+  /** Set aside in `sync.parked_rows`: this database does not take them. */
+  readonly parked: number;
+}
+
+export interface ApplyOptions {
+  readonly stationId: string;
+  /** The project's own id: a row without a station was made there. */
+  readonly projectId: string;
+  /** Runs in the same transaction, once all is applied; what it throws undoes everything. */
+  readonly settle?: (client: Client, applied: readonly Applied[]) => Promise<void>;
+}
+
+/**
+ * Brings what was pulled into the station's own tables, in one transaction, unrecorded by the outbox. Rows that this
+ * station made come back as its own. Of an edited row the newer version stays, which the database itself decides. What
+ * this station has deleted and not yet told the project does not come back. A row that the database refuses is tried
+ * again after all others, since it may have waited for one of them, and then set aside. Throws `StoreError`
+ * `database-away`.
+ */
+export async function applyPulled(
+  pool: Pool,
+  pulled: readonly Pulled[],
+  { settle, ...sides }: ApplyOptions,
+): Promise<Applied[]> {
+  await ensurePartitions(pool, pulled.flatMap(timesOf));
+  return transaction(pool, async (client) => {
+    await client.query("set local pugmark.applying = 'on'");
+    // Each statement is judged at its own end then, not all of them when it is too late to set a row aside.
+    await client.query("set constraints all immediate");
+    if (pulled.some(({ table }) => table.isEdited)) await lockRegistry(client);
+    const steps = await stepsOf(client, pulled, sides);
+    await run(steps, client);
+    for (const one of pulled) await letGo(client, one);
+    for (const step of steps) await park(client, step);
+    const applied = pulled.map(({ table }) => outcomeOf(table.name, steps));
+    await settle?.(client, applied);
+    return applied;
+  });
+}
+
+function timesOf({ table, rows }: Pulled): string[] {
+  return table.name === "positions" ? rows.map((row) => String(row.time)) : [];
+}
+
+type Sides = Pick<ApplyOptions, "stationId" | "projectId">;
+
+/** Rows of one table that are all to be stored, or all to be deleted. */
+interface Step {
+  readonly table: MirroredTable;
+  readonly isDelete: boolean;
+  readonly items: readonly Item[];
+  /** Gives how many rows it changed. */
+  readonly run: (items: readonly Item[]) => Promise<number>;
+  changed: number;
+  refused: Refusal[];
+}
+
+interface Item {
+  readonly key: RowKey;
+  /** Absent where it is to be deleted. */
+  readonly row?: PulledRow;
+}
+
+interface Refusal {
+  readonly item: Item;
+  readonly code: string;
+  readonly reason: string;
+}
+
+/** Deletions first, children before parents, so that what comes next finds its place free; then parents before children. */
+async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides): Promise<Step[]> {
+  const parentsFirst = pulled.toSorted((a, b) => a.table.rank - b.table.rank);
+  const steps: Step[] = [];
+  const add = (table: MirroredTable, isDelete: boolean, items: readonly Item[], run: Step["run"]) => {
+    if (items.length > 0) steps.push({ table, isDelete, items, run, changed: 0, refused: [] });
+  };
+  for (const { table, rows, gone } of parentsFirst.toReversed()) {
+    const there = new Set(rows.map((row) => nameOf(keyOf(table, row))));
+    const keys = await withoutOwnNews(
+      client,
+      table,
+      gone.filter((key) => !there.has(nameOf(key))),
+    );
+    add(
+      table,
+      true,
+      keys.map((key) => ({ key })),
+      (items) => remove(client, table, items),
+    );
+  }
+  for (const { table, rows } of parentsFirst) {
+    // A statement may meet a row once only; of several the last is the newest.
+    const byKey = new Map(rows.map((row) => [nameOf(keyOf(table, row)), row]));
+    const items = [...byKey.values()].map((row) => ({ key: keyOf(table, row), row }));
+    const wanted = await withoutOwnDeletes(client, table, items);
+    add(table, false, wanted, (some) => store(client, table, some, sides));
+  }
+  return steps;
+}
+
+/** Runs every step, then what was refused again, one by one, as long as that helps. */
+async function run(steps: readonly Step[], client: Client): Promise<void> {
+  for (const step of steps) await attempt(client, step, step.items);
+  let refused = 0;
+  let before = Number.POSITIVE_INFINITY;
+  for (;;) {
+    refused = steps.reduce((sum, step) => sum + step.refused.length, 0);
+    if (refused === 0 || refused >= before) return;
+    before = refused;
+    for (const step of steps) {
+      for (const { item } of step.refused.splice(0)) await attempt(client, step, [item]);
+    }
+  }
+}
+
+/** In halves, and halves of them, where the database refuses a row among them. */
+async function attempt(client: Client, step: Step, items: readonly Item[]): Promise<void> {
+  await client.query("savepoint pulled");
+  try {
+    step.changed += await step.run(items);
+    await client.query("release savepoint pulled");
+  } catch (error) {
+    const refusal = refusalOf(error);
+    if (!refusal) throw error;
+    await client.query("rollback to savepoint pulled");
+    await client.query("release savepoint pulled");
+    const [item] = items;
+    if (items.length === 1 && item) {
+      step.refused.push({ item, ...refusal });
+      return;
+    }
+    const middle = Math.ceil(items.length / 2);
+    await attempt(client, step, items.slice(0, middle));
+    await attempt(client, step, items.slice(middle));
+  }
+}
+
+/** What the database has against a row; undefined where the row is not to blame. */
+function refusalOf(error: unknown): Omit<Refusal, "item"> | undefined {
+  if (!(error instanceof Error) || !("code" in error)) return undefined;
+  const code = String(error.code);
+  return /^(22|23)/.test(code) ? { code, reason: error.message } : undefined;
+}
+
+async function store(
+  client: Client,
+  table: MirroredTable,
+  items: readonly Item[],
+  { stationId, projectId }: Sides,
+): Promise<number> {
+  const rows = items.map(({ row }) => row ?? {});
+  // A project that is older or newer than this station has other columns.
+  const columns = table.columns.filter((column) => column in (rows[0] ?? {}));
+  const name = `public.${quoted(table.name)}`;
+  const values = columns.map((column) => {
+    const value = `pulled.${quoted(column)}`;
+    return column === "station_id" || column === "changed_by"
+      ? `nullif(coalesce(${value}, $3::uuid), $2::uuid)`
+      : value;
+  });
+  const key = table.key.map((column) => quoted(column as string)).join(", ");
+  const stored = await query(
+    client,
+    `insert into ${name} as mine (${columns.map(quoted).join(", ")})
+     select ${values.join(", ")} from jsonb_populate_recordset(null::${name}, $1) as pulled
+     order by ${key}
+     on conflict (${key}) do update set ${table.isEdited ? newVersion(columns) : sameFact(table)}`,
+    [JSON.stringify(rows), stationId, projectId],
+  );
+  if (table.name === "positions")
+    await keepLastPositions(
+      client,
+      items.map(({ key: { id } }) => id),
+    );
+  return stored.rowCount ?? 0;
+}
+
+/** The table's trigger compares the versions, and leaves the row as it is where its own is the newer one. */
+function newVersion(columns: readonly string[]): string {
+  return columns.map((column) => `${quoted(column)} = excluded.${quoted(column)}`).join(", ");
+}
+
+/**
+ * What both this station and another one were told is the other's where that came to the project first. Where the two
+ * differ in anything else, as they do when the project has a coarser one, what is here stays.
+ */
+function sameFact({ columns }: MirroredTable): string {
+  const credit = ["station_id", "received_at"].filter((column) => columns.includes(column));
+  const rest = (row: string) => `to_jsonb(${row}) - '{${credit.join(",")}}'::text[]`;
+  return `${credit.map((column) => `${column} = excluded.${column}`).join(", ")}
+    where excluded.station_id is not null and mine.station_id is null and ${rest("mine")} = ${rest("excluded")}`;
+}
+
+async function remove(client: Client, table: MirroredTable, items: readonly Item[]): Promise<number> {
+  const keys = items.map(({ key }) => key);
+  const removed = await query(
+    client,
+    `delete from public.${quoted(table.name)} t
+     using unnest($1::uuid[], $2::timestamptz[]) as wanted (id, "time") where ${matches(table)}`,
+    columnsOf(keys),
+  );
+  if (table.name === "positions")
+    await keepLastPositions(
+      client,
+      keys.map(({ id }) => id),
+    );
+  return removed.rowCount ?? 0;
+}
+
+/** Those of the rows that this station has not deleted without the project's knowing. */
+async function withoutOwnDeletes(
+  client: Client,
+  table: MirroredTable,
+  items: readonly Item[],
+): Promise<Item[]> {
+  const waiting = await waitingIn(
+    client,
+    table,
+    items.map(({ key }) => key),
+    true,
+  );
+  if (waiting.size === 0) return [...items];
+  const there = await present(
+    client,
+    table,
+    items.map(({ key }) => key),
+  );
+  return items.filter((_, index) => !waiting.has(index) || there.has(index));
+}
+
+/** Those of the keys that have a row here, without those that the project has not heard the newest of. */
+async function withoutOwnNews(
+  client: Client,
+  table: MirroredTable,
+  keys: readonly RowKey[],
+): Promise<RowKey[]> {
+  const there = await present(client, table, keys);
+  const known = keys.filter((_, index) => there.has(index));
+  const waiting = await waitingIn(client, table, known, false);
+  return known.filter((_, index) => !waiting.has(index));
+}
+
+/** The places in the list of those keys that there is a row of. */
+async function present(client: Client, table: MirroredTable, keys: readonly RowKey[]): Promise<Set<number>> {
+  if (keys.length === 0) return new Set();
+  const { rows } = await query<{ ordinal: number }>(
+    client,
+    `select ordinal::int as ordinal
+     from unnest($1::uuid[], $2::timestamptz[]) with ordinality as wanted (id, "time", ordinal)
+     where exists (select from public.${quoted(table.name)} t where ${matches(table)})`,
+    columnsOf(keys),
+  );
+  return new Set(rows.map(({ ordinal }) => ordinal - 1));
+}
+
+/** The places in the list of those keys that the outbox has a change of: a deletion, or anything else. */
+async function waitingIn(
+  client: Client,
+  table: MirroredTable,
+  keys: readonly RowKey[],
+  isDeleted: boolean,
+): Promise<Set<number>> {
+  if (keys.length === 0) return new Set();
+  const { rows } = await query<{ ordinal: number }>(
+    client,
+    `select distinct ordinal::int as ordinal
+     from unnest($1::uuid[], $2::timestamptz[]) with ordinality as wanted (id, "time", ordinal)
+     join (
+       select key.id, key."time"
+       from sync.changes c, unnest(c.ids, c.times) as key (id, "time")
+       where c.table_name = $3 and c.is_deleted = $4
+     ) as waiting
+       on waiting.id = wanted.id
+       and coalesce(waiting."time", '-infinity') = coalesce(wanted."time", '-infinity')`,
+    [...columnsOf(keys), table.name, isDeleted],
+  );
+  return new Set(rows.map(({ ordinal }) => ordinal - 1));
+}
+
+/** The key in a row's JSON. */
+export function keyOf({ key: [id, time] }: MirroredTable, row: PulledRow): RowKey {
+  return { id: String(row[id]), time: time === undefined ? null : String(row[time]) };
+}
+
+/** The same for the same key: of a time there is PostgREST's text and Postgres' own, both in UTC. */
+function nameOf({ id, time }: RowKey): string {
+  return `${id} ${time?.replace("T", " ").replace(/\+00(:00)?$/, "")}`;
+}
+
+function outcomeOf(table: string, steps: readonly Step[]): Applied {
+  const own = steps.filter((step) => step.table.name === table);
+  const changed = (isDelete: boolean) =>
+    own.filter((step) => step.isDelete === isDelete).reduce((sum, step) => sum + step.changed, 0);
+  const parked = own.reduce((sum, step) => sum + step.refused.length, 0);
+  return { table, stored: changed(false), deleted: changed(true), parked };
+}
+
+/** Forgets that rows were set aside: what the project says of them now is newer. */
+async function letGo(client: Client, { table, rows, gone }: Pulled): Promise<void> {
+  const keys = [...rows.map((row) => keyOf(table, row)), ...gone];
+  await query(
+    client,
+    `delete from sync.parked_rows using unnest($1::uuid[], $2::timestamptz[]) as pulled (id, "time")
+     where direction = 'pull' and table_name = $3
+       and row_id = pulled.id and row_time is not distinct from pulled."time"`,
+    [...columnsOf(keys), table.name],
+  );
+}
+
+async function park(client: Client, { table, isDelete, refused }: Step): Promise<void> {
+  if (refused.length === 0) return;
+  await query(
+    client,
+    `insert into sync.parked_rows (direction, table_name, row_id, row_time, is_deleted, row, code, reason)
+     select 'pull', $3, id, "time", $4, row, code, reason
+     from unnest($1::uuid[], $2::timestamptz[], $5::jsonb[], $6::text[], $7::text[])
+       as refused (id, "time", row, code, reason)`,
+    [
+      ...columnsOf(refused.map(({ item }) => item.key)),
+      table.name,
+      isDelete,
+      refused.map(({ item }) => (item.row ? JSON.stringify(item.row) : null)),
+      refused.map(({ code }) => code),
+      refused.map(({ reason }) => reason),
+    ],
+  );
+}
