@@ -85,3 +85,18 @@ export async function retryParked(pool: Pool): Promise<number> {
   );
   return rowCount ?? 0;
 }
+
+/** The keys of rows that were set aside in one direction, the longest waiting first. */
+export async function listParkedKeys(
+  pool: Pool,
+  direction: "push" | "pull",
+  limit: number,
+): Promise<{ table: string; key: RowKey }[]> {
+  const { rows } = await query<{ table: string; key: RowKey }>(
+    pool,
+    `select table_name as table, json_build_object('id', row_id, 'time', row_time at time zone 'UTC' || '+00') as key
+     from sync.parked_rows where direction = $1 order by parked_at limit $2`,
+    [direction, limit],
+  );
+  return rows;
+}

@@ -4,15 +4,21 @@ import type { Pool } from "../store/pool.ts";
 import { ensureStation } from "../store/sync-state.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
 import { Project, type ProjectOptions } from "./project.ts";
+import { Puller } from "./puller.ts";
 import { Pusher } from "./pusher.ts";
+import { pullRoute } from "./routes/pull.ts";
 import { pushRoute } from "./routes/push.ts";
 import { retryRoute } from "./routes/retry.ts";
 import { statusRoute } from "./routes/status.ts";
+import { WakeChannel } from "./wake-channel.ts";
 
 export interface SyncParts {
   /** Acts as `pugmark_app`. */
   readonly pool: Pool;
-  readonly project: ProjectOptions;
+  readonly project: ProjectOptions & {
+    /** The publishable key, where there is one: Realtime is used with that alone. */
+    readonly publishableKey?: string | undefined;
+  };
   /** What others call this station. */
   readonly stationName: string;
   /** What is mirrored, parents first; see `startRecording`. */
@@ -35,6 +41,7 @@ export interface SyncContext {
   readonly station: string;
   readonly tables: readonly ChosenTable[];
   readonly pusher: Pusher;
+  readonly puller: Puller;
 }
 
 /** Begins to mirror, and goes on until it is disposed of; `pool` stays open. */
@@ -42,17 +49,24 @@ export async function startSync(parts: SyncParts): Promise<Sync> {
   const { pool, tables, stationName, log } = parts;
   const station = await ensureStation(pool, stationName);
   const project = new Project(parts.project);
-  const pusher = new Pusher({ pool, project, log, station: { id: station, name: stationName }, tables });
-  const context: SyncContext = { pool, project, projectUrl: parts.project.url, station, tables, pusher };
+  const { url, publishableKey } = parts.project;
+  const puller = new Puller({ pool, project, log, station });
+  const wakes = publishableKey
+    ? new WakeChannel({ url, key: publishableKey, log, onWake: () => puller.wake() })
+    : undefined;
+  const own = { id: station, name: stationName };
+  const pusher = new Pusher({ pool, project, log, station: own, tables, onSent: () => wakes?.announce() });
+  const context: SyncContext = { pool, project, projectUrl: url, station, tables, pusher, puller };
   return {
     routes: {
       "GET /livez": async () => ({ status: "ok" }),
       "GET /status": statusRoute(context),
       "POST /push": pushRoute(context),
+      "POST /pull": pullRoute(context),
       "POST /retry": retryRoute(context),
     },
     async [Symbol.asyncDispose]() {
-      await pusher[Symbol.asyncDispose]();
+      await Promise.all([pusher, puller, wakes].map((part) => part?.[Symbol.asyncDispose]()));
       await project[Symbol.asyncDispose]();
     },
   };

@@ -29,7 +29,13 @@ const tables = await startRecording(pool, choice).catch((error: unknown) => {
 });
 {
   const stationName = config.STATION_NAME ?? hostname();
-  await using sync = await startSync({ pool, project: { url, key }, stationName, tables, log });
+  await using sync = await startSync({
+    pool,
+    project: { url, key, publishableKey: config.SUPABASE_KEY },
+    stationName,
+    tables,
+    log,
+  });
   const onError = (err: unknown) => log.error({ err }, "request failed");
   const path = localSocketPath(home, "sync");
   await using _ = await serveLocally({ path, routes: sync.routes, statusOf: syncStatusOf, onError });

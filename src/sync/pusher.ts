@@ -18,6 +18,8 @@ export interface PusherParts {
   readonly station: { readonly id: string; readonly name: string };
   /** What goes to the project, parents first. */
   readonly tables: readonly ChosenTable[];
+  /** Called whenever something has got into the project. */
+  readonly onSent: () => void;
 }
 
 /**
@@ -135,6 +137,7 @@ export class Pusher implements AsyncDisposable {
       if (page.length > 0) await this.#carry(page, signal);
       const hasMore = await this.history.step(signal);
       if (hasMore) await countRowsSent(pool, this.#sender.takeCounts());
+      if (page.length > 0 || hasMore) this.#parts.onSent();
       this.#enter(page.length > 0 || hasMore ? "pushing" : "idle");
       if (page.length === 0 && !hasMore) await this.#sleep(idleMs);
     }

@@ -3,6 +3,7 @@ import { listParked, type ParkedRow } from "../../store/sync-parked.ts";
 import { readSyncReport, type SyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
 import type { HistoryProgress } from "../history.ts";
+import type { PullerState, PullProgress } from "../puller.ts";
 import type { PusherState } from "../pusher.ts";
 
 /** What `GET /status` answers. */
@@ -15,6 +16,10 @@ export interface SyncStatus extends SyncReport {
   readonly next_try_at: string | null;
   /** How far the sending of the whole history is; null where none is under way. */
   readonly history: HistoryProgress | null;
+  /** What the puller is at. */
+  readonly pull_state: PullerState;
+  /** How far the reading of all that the project has is; null where none is under way. */
+  readonly restore: PullProgress | null;
   /** The rows set aside last, 20 at most. */
   readonly parked: readonly ParkedRow[];
 }
@@ -26,7 +31,7 @@ export function statusRoute(context: SyncContext): LocalHandler {
   return async () => await readStatus(context);
 }
 
-async function readStatus({ pool, pusher, projectUrl }: SyncContext): Promise<SyncStatus> {
+async function readStatus({ pool, pusher, puller, projectUrl }: SyncContext): Promise<SyncStatus> {
   const [report, parked] = await Promise.all([readSyncReport(pool), listParked(pool, parkedShown)]);
   const { nextTryAt } = pusher;
   return {
@@ -35,6 +40,8 @@ async function readStatus({ pool, pusher, projectUrl }: SyncContext): Promise<Sy
     ...report,
     next_try_at: nextTryAt === 0 ? null : new Date(nextTryAt).toISOString(),
     history: pusher.history.progress,
+    pull_state: puller.state,
+    restore: puller.progress,
     parked,
   };
 }

@@ -1,0 +1,354 @@
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Log } from "../http/log.ts";
+import { type AdvisoryLock, tryLock } from "../store/advisory-lock.ts";
+import { type Client, type Pool, transaction } from "../store/pool.ts";
+import {
+  beginPull,
+  type Cursor,
+  endPull,
+  keepPull,
+  moveCursor,
+  notePullError,
+  notePulled,
+  readCursor,
+  readPulls,
+  type TablePull,
+} from "../store/pull-progress.ts";
+import { type Applied, applyPulled, keyOf, type Pulled, type PulledRow } from "../store/sync-apply.ts";
+import { countRowsSent } from "../store/sync-changes.ts";
+import { listParkedKeys } from "../store/sync-parked.ts";
+import { type MirroredTable, type RowKey, readMirroredTables } from "../store/sync-rows.ts";
+import { noteProject } from "../store/sync-state.ts";
+import type { Project } from "./project.ts";
+import { type FeedPage, ProjectReader } from "./project-reader.ts";
+
+export interface PullerParts {
+  readonly pool: Pool;
+  readonly project: Project;
+  readonly log: Log;
+  /** Id of this station. */
+  readonly station: string;
+  /** Milliseconds between two looks where nobody says that there is something new. Default 5,000. */
+  readonly everyMs?: number;
+}
+
+/**
+ * What the puller is at: `standby` while another process of this database does the work, `own` where the project is this very
+ * database, and there is nothing to fetch.
+ */
+export type PullerState = "starting" | "standby" | "own" | "idle" | "pulling" | "waiting";
+
+/** How far the reading of everything is. */
+export interface PullProgress {
+  /** The table that is under way. */
+  readonly table: string;
+  readonly rowsPulled: number;
+  /** About as many as the project had in all tables when it began. */
+  readonly rowsTotal: number;
+}
+
+/** Of `pg_advisory_lock(7203, …)`: one puller a database. */
+const pullerLock = 31;
+const everyDefaultMs = 5_000;
+const standbyMs = 2_000;
+/** After what should not happen. */
+const troubleMs = 2_000;
+/** Rows that were set aside and are tried again at once. */
+const parkedMax = 500;
+
+/**
+ * Brings to this station what others changed in the project: reads the feed from where it was, and keeps its place in the
+ * transaction that applies what it read. Where there is no such place (a new station, another project, a feed that no
+ * longer reaches back so far), it first reads everything.
+ */
+export class Puller implements AsyncDisposable {
+  readonly #parts: PullerParts;
+  readonly #reader: ProjectReader;
+  readonly #stop = new AbortController();
+  readonly #done: Promise<void>;
+  #tables = new Map<string, MirroredTable>();
+  #state: PullerState = "starting";
+  #isAllWanted = false;
+  #hasNews = false;
+  #rounds = 0;
+  #pulls: TablePull[] = [];
+  #wake = new AbortController();
+  #watchers: (() => void)[] = [];
+
+  constructor(parts: PullerParts) {
+    this.#parts = parts;
+    const onTrouble = (reason: string | null) => this.#tell(reason);
+    this.#reader = new ProjectReader({ ...parts, onTrouble });
+    this.#done = this.#run();
+  }
+
+  get state(): PullerState {
+    return this.#state;
+  }
+
+  /** How many times it has caught up with the feed. */
+  get rounds(): number {
+    return this.#rounds;
+  }
+
+  /** Null where only changes are read. */
+  get progress(): PullProgress | null {
+    const current = this.#pulls.find(({ isDone }) => !isDone);
+    if (!current) return null;
+    const sum = (of: (pull: TablePull) => number) => this.#pulls.reduce((total, pull) => total + of(pull), 0);
+    return {
+      table: current.table,
+      rowsPulled: sum(({ rowsPulled }) => rowsPulled),
+      rowsTotal: sum(({ rowsTotal }) => rowsTotal),
+    };
+  }
+
+  /** Has everything read, from the first row of each table or from where that was; then it goes on as ever. */
+  begin(): void {
+    this.#isAllWanted = true;
+    this.hurry();
+  }
+
+  /** There may be something new: looks at once. Where nothing gets through, it does not try more often for that. */
+  wake(): void {
+    this.#hasNews = true;
+    this.#wake.abort();
+  }
+
+  /** Looks at once, and tries again at once where nothing gets through. */
+  hurry(): void {
+    this.#reader.hurry();
+    this.wake();
+  }
+
+  /** Resolves when there is news: a page, a round, another state. Rejects when the signal aborts, or this is over. */
+  changed(signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const either = AbortSignal.any([signal, this.#stop.signal]);
+    if (either.aborted) reject(either.reason);
+    else either.addEventListener("abort", () => reject(either.reason), { once: true });
+    this.#watchers.push(resolve);
+    // Whoever asked may by then be at something else.
+    promise.catch(() => undefined);
+    return promise;
+  }
+
+  /** Lets the page under way go; it is read again next time. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error("the mirror stops"));
+    await this.#done;
+  }
+
+  async #run(): Promise<void> {
+    const { pool, log } = this.#parts;
+    const stop = this.#stop.signal;
+    while (!stop.aborted) {
+      try {
+        await using lock = await tryLock(pool, pullerLock);
+        if (lock) await this.#pull(lock);
+        else {
+          this.#enter("standby");
+          await this.#sleep(standbyMs);
+        }
+      } catch (error) {
+        if (stop.aborted) return;
+        // The database is away, as a rule: what was read is read again.
+        log.warn({ err: error }, "pulling was interrupted; it is tried again");
+        this.#enter("waiting");
+        await this.#sleep(troubleMs);
+      }
+    }
+  }
+
+  async #pull(lock: AdvisoryLock): Promise<void> {
+    const { pool, station, everyMs = everyDefaultMs } = this.#parts;
+    const signal = AbortSignal.any([this.#stop.signal, lock.lost]);
+    await notePullError(pool, null);
+    this.#tables = new Map((await readMirroredTables(pool)).map((table) => [table.name, table]));
+    this.#pulls = await readPulls(pool);
+    if ((await this.#reader.head(signal)).project === station) {
+      this.#enter("own");
+      if (!signal.aborted) await once(signal, "abort");
+    }
+    while (!signal.aborted) {
+      this.#hasNews = false;
+      this.#enter("pulling");
+      await this.#round(signal);
+      if (!this.#isAllWanted) this.#rounds += 1;
+      this.#enter("idle");
+      if (!this.#hasNews) await this.#sleep(everyMs);
+    }
+    signal.throwIfAborted();
+  }
+
+  async #round(signal: AbortSignal): Promise<void> {
+    const { pool } = this.#parts;
+    const cursor = await readCursor(pool);
+    if (!cursor || (this.#isAllWanted && this.progress === null)) await this.#beginAll(signal);
+    this.#isAllWanted = false;
+    await this.#readTables(signal);
+    const isNew = await this.#readFeed(signal);
+    if (isNew) await this.#tryParked(signal);
+    await notePulled(pool);
+  }
+
+  /** Where the feed ends now is where it goes on once everything was read: what changes meanwhile comes twice. */
+  async #beginAll(signal: AbortSignal): Promise<void> {
+    const { pool, log } = this.#parts;
+    const head = await this.#reader.head(signal);
+    await noteProject(pool, head.project);
+    const counted: { table: string; rowsTotal: number }[] = [];
+    for (const table of this.#tables.values())
+      counted.push({ table: table.name, rowsTotal: await this.#reader.count(table, signal) });
+    await transaction(pool, (client) => beginPull(client, head, counted));
+    log.info(
+      { rows: counted.reduce((sum, { rowsTotal }) => sum + rowsTotal, 0) },
+      "begins to read everything",
+    );
+    this.#pulls = counted.map((table) => ({ ...table, after: null, rowsPulled: 0, isDone: false }));
+  }
+
+  async #readTables(signal: AbortSignal): Promise<void> {
+    const { pool } = this.#parts;
+    if (this.#pulls.length === 0) return;
+    const project = (await readCursor(pool))?.project ?? "";
+    // Parents first: the order in which the tables are known.
+    for (const table of this.#tables.values()) {
+      for (let pull = this.#pullOf(table); pull && !pull.isDone; pull = this.#pullOf(table)) {
+        const before = pull;
+        const rows = await this.#reader.rowsAfter(table, before.after, signal);
+        const next = {
+          ...before,
+          after: lastKey(table, rows) ?? before.after,
+          rowsPulled: before.rowsPulled + rows.length,
+          isDone: rows.length === 0,
+        };
+        await this.#apply([{ table, rows, gone: [] }], project, (client) => keepPull(client, next));
+        this.#pulls = this.#pulls.map((each) => (each === before ? next : each));
+        this.#news();
+      }
+    }
+    this.#pulls = [];
+    await endPull(pool);
+    await this.#tryParked(signal);
+  }
+
+  #pullOf(table: MirroredTable): TablePull | undefined {
+    return this.#pulls.find((pull) => pull.table === table.name);
+  }
+
+  /** Reads to the end of the feed. Says whether there was anything. */
+  async #readFeed(signal: AbortSignal): Promise<boolean> {
+    const { pool, log } = this.#parts;
+    for (let isNew = false; ; ) {
+      const cursor = await readCursor(pool);
+      // Another project meanwhile: the next round begins anew.
+      if (!cursor) return isNew;
+      const page = await this.#reader.changes(cursor, signal);
+      if (page.gap || page.project !== cursor.project) {
+        log.warn(
+          { cursor, project: page.project },
+          "the feed does not go on from here: everything is read anew",
+        );
+        this.begin();
+        return isNew;
+      }
+      const pulled = pulledFrom(page, this.#tables);
+      if (page.changes.length > 0 || page.xid !== cursor.xid || String(page.seq) !== cursor.seq)
+        await this.#apply(pulled, cursor.project, (client) => moved(client, cursor, page));
+      isNew ||= pulled.length > 0;
+      this.#news();
+      if (!page.more) return isNew;
+    }
+  }
+
+  /** What this database refused may find by now what it lacked. */
+  async #tryParked(signal: AbortSignal): Promise<void> {
+    const { pool } = this.#parts;
+    const project = (await readCursor(pool))?.project ?? "";
+    const parked = await listParkedKeys(pool, "pull", parkedMax);
+    const pulled: Pulled[] = [];
+    for (const table of this.#tables.values()) {
+      const keys = parked.filter((row) => row.table === table.name).map(({ key }) => key);
+      if (keys.length === 0) continue;
+      const rows = await this.#reader.rowsOf(table, keys, signal);
+      // Those that are there are no longer gone for whoever applies it.
+      pulled.push({ table, rows, gone: keys });
+    }
+    if (pulled.length > 0) await this.#apply(pulled, project);
+  }
+
+  async #apply(
+    pulled: readonly Pulled[],
+    projectId: string,
+    settle?: (client: Client) => Promise<void>,
+  ): Promise<void> {
+    const { pool, station, log } = this.#parts;
+    const applied = await applyPulled(pool, pulled, {
+      stationId: station,
+      projectId,
+      settle: async (client, outcome) => {
+        await countRowsSent(client, outcome.flatMap(countsOf));
+        await settle?.(client);
+      },
+    });
+    for (const { table, parked } of applied)
+      if (parked > 0)
+        log.warn({ table, rows: parked }, "rows of the project refused by this database: parked");
+  }
+
+  async #tell(reason: string | null): Promise<void> {
+    const { pool, log } = this.#parts;
+    this.#enter(reason === null ? "pulling" : "waiting");
+    if (reason === null) log.info({}, "the project can be read again");
+    else log.warn({ reason }, "the project cannot be read; changes of other stations wait there");
+    await notePullError(pool, reason);
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    this.#wake = new AbortController();
+    const signal = AbortSignal.any([this.#stop.signal, this.#wake.signal]);
+    await delay(ms, undefined, { signal }).catch(() => undefined);
+  }
+
+  #enter(state: PullerState): void {
+    this.#state = state;
+    this.#news();
+  }
+
+  #news(): void {
+    const watchers = this.#watchers;
+    this.#watchers = [];
+    for (const tell of watchers) tell();
+  }
+}
+
+function lastKey(table: MirroredTable, rows: readonly PulledRow[]): RowKey | undefined {
+  const last = rows.at(-1);
+  return last && keyOf(table, last);
+}
+
+/** Throws, and so undoes what was applied, where the cursor is not where this page was read from. */
+async function moved(client: Client, cursor: Cursor, page: FeedPage): Promise<void> {
+  if (await moveCursor(client, cursor, { xid: page.xid, seq: String(page.seq) })) return;
+  throw new Error("the place in the project's feed was moved by somebody else");
+}
+
+/** What a page says of each table that this station knows; one of a newer version may say more. */
+function pulledFrom({ changes }: FeedPage, tables: ReadonlyMap<string, MirroredTable>): Pulled[] {
+  return [...Map.groupBy(changes, ({ table }) => table)].flatMap(([name, own]) => {
+    const table = tables.get(name);
+    if (!table) return [];
+    const gone = own.flatMap(({ ids, times }) =>
+      (ids ?? []).map((id, index) => ({ id, time: times?.[index] ?? null })),
+    );
+    return [{ table, rows: own.flatMap(({ rows }) => rows), gone }];
+  });
+}
+
+function countsOf({ table, stored, deleted, parked }: Applied) {
+  return Object.entries({ stored, deleted, parked })
+    .filter(([, rows]) => rows > 0)
+    .map(([outcome, rows]) => ({ direction: "pull" as const, table, outcome, rows }));
+}

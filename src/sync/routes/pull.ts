@@ -1,0 +1,86 @@
+import type { LocalHandler } from "../../http/local-socket.ts";
+import { readSyncReport } from "../../store/sync-state.ts";
+import type { SyncContext } from "../app.ts";
+import { type Comparison, compareTables } from "../compare.ts";
+import type { Puller } from "../puller.ts";
+import { SyncError } from "../sync-error.ts";
+import { untilSent } from "./push.ts";
+
+/** A line of what `POST /pull` answers: news, and at last the end of it. */
+export type PullNews =
+  | {
+      readonly kind: "progress";
+      /** The table of the project that is being read; null while only changes are. */
+      readonly table: string | null;
+      readonly rows_pulled: number;
+      readonly rows_total: number;
+      /** Why nothing gets through, where that is so. */
+      readonly error: string | null;
+    }
+  | {
+      readonly kind: "done";
+      readonly parked_rows: number;
+      /** Where everything was read: whether both sides have the same. */
+      readonly compared?: readonly Comparison[];
+    };
+
+/**
+ * `POST /pull {all?}`: fetches at once what others changed; with `all` everything that the project has, from the beginning
+ * or from where that was, after which both sides are compared. Whoever leaves stops only the news. Without `all`, fails
+ * where nothing gets through.
+ */
+export function pullRoute(context: SyncContext): LocalHandler {
+  return async function* ({ body, signal }) {
+    const isAll = typeof body === "object" && body !== null && "all" in body && body.all === true;
+    yield* pull(context, isAll, signal);
+  };
+}
+
+async function* pull(context: SyncContext, isAll: boolean, signal: AbortSignal): AsyncGenerator<PullNews> {
+  const { pool, puller, tables } = context;
+  if (isAll) puller.begin();
+  yield* untilPulled(context, isAll, signal);
+  if (isAll) await settled(context, signal);
+  const compared = isAll ? { compared: await compareTables(context, tables, "everybody", signal) } : {};
+  const { parked_rows } = await readSyncReport(pool);
+  yield { kind: "done", parked_rows, ...compared };
+}
+
+/** Gives news until it has caught up with all that there is now. */
+async function* untilPulled(
+  { pool, puller }: Pick<SyncContext, "pool" | "puller">,
+  isPatient: boolean,
+  signal: AbortSignal,
+): AsyncGenerator<PullNews> {
+  // What is under way may have read past the place of what is asked for.
+  const wanted = puller.rounds + (puller.state === "pulling" || puller.state === "waiting" ? 2 : 1);
+  puller.hurry();
+  while (!signal.aborted) {
+    // Listened to first: what happens while the database is read is not missed.
+    const changed = puller.changed(signal);
+    if (puller.state === "standby" || puller.state === "own") throw elsewhere(puller);
+    if (puller.rounds >= wanted) return;
+    const { table = null, rowsPulled = 0, rowsTotal = 0 } = puller.progress ?? {};
+    const { pull_error } = await readSyncReport(pool);
+    const error = puller.state === "waiting" ? pull_error : null;
+    yield { kind: "progress", table, rows_pulled: rowsPulled, rows_total: rowsTotal, error };
+    if (error !== null && !isPatient)
+      throw new SyncError("project-unreachable", `Nothing gets through: ${error}`);
+    await changed;
+  }
+}
+
+/** What waits on either side would be a difference: it goes over first, as far as that is possible. */
+async function settled(context: SyncContext, signal: AbortSignal): Promise<void> {
+  for await (const _ of untilSent(context, true, signal));
+  for await (const _ of untilPulled(context, true, signal));
+}
+
+function elsewhere({ state }: Puller): SyncError {
+  return new SyncError(
+    "mirror-elsewhere",
+    state === "own"
+      ? "SUPABASE_URL is this station's own database: there is nothing to fetch."
+      : "Another station process works on this database's mirror; ask that one.",
+  );
+}

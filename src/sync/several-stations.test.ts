@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
+import { openPool, type Pool, query } from "../store/pool.ts";
+import { PositionStore } from "../store/positions.ts";
+import type { ReportedFix } from "../tracking/fix.ts";
+import { readAll, startStation, type TestStation } from "./station.fixture.ts";
+
+let project: SupabaseProject;
+let projectPool: Pool;
+let hill: TestStation;
+let valley: TestStation;
+const troubles: string[] = [];
+
+before(async () => {
+  project = await startSupabaseProject();
+  projectPool = openPool({ url: project.databaseUrl, name: "test" });
+  [hill, valley] = await Promise.all([
+    startStation("hill", project, troubles),
+    startStation("valley", project, troubles),
+  ]);
+});
+after(async () => {
+  await hill[Symbol.asyncDispose]();
+  await valley[Symbol.asyncDispose]();
+  await projectPool.end();
+  await project[Symbol.asyncDispose]();
+});
+
+const start = Date.parse("2026-03-01T00:00:00Z");
+const series = (device: string, count: number, more: Partial<ReportedFix> = {}): ReportedFix[] =>
+  Array.from({ length: count }, (_, minute) => ({
+    ...{ device, time: start + minute * 60_000, lat: minute / 1000 + 0.1, lon: -minute / 7 },
+    ...more,
+  }));
+
+const tables = [
+  "stations",
+  "devices",
+  "subjects",
+  "deployments",
+  "positions",
+  "interactions",
+  "conversations",
+];
+
+/**
+ * Resolves once these stations and the project have the same, row by row. A change comes into the feed when no older
+ * transaction is open any more, those of neighbouring tests included.
+ */
+async function agree(...stations: readonly TestStation[]): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    for (const station of stations) await station.exchange();
+    const difference = await differenceOf(stations);
+    if (difference === undefined) return;
+    if (Date.now() > deadline) throw difference;
+  }
+}
+
+async function differenceOf(stations: readonly TestStation[]): Promise<unknown> {
+  const nobody = "00000000-0000-4000-8000-000000000000";
+  try {
+    for (const table of tables) {
+      const rows = await readAll(projectPool, table, nobody);
+      for (const { name, ...station } of stations)
+        assert.deepEqual(await station.rows(table), rows, `${table} of ${name}`);
+    }
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+async function count(pool: Pool, what: string, values: unknown[] = []): Promise<number> {
+  const { rows } = await query<{ count: number }>(pool, `select count(*)::int as count from ${what}`, values);
+  return rows[0]?.count ?? 0;
+}
+
+test("each station gets what the other one is told, and sends nothing of it back", async () => {
+  await new PositionStore(hill.pool).ingest(series("goat", 1_200, { species: "Capra" }));
+  await new PositionStore(valley.pool).ingest(series("cow", 300));
+  await agree(hill, valley);
+  assert.equal(await count(valley.pool, "public.positions"), 1_500);
+  assert.equal(await count(valley.pool, "public.last_positions"), 2);
+  const changes = await count(projectPool, "sync.changes");
+  await agree(hill, valley);
+  assert.equal(await count(projectPool, "sync.changes"), changes);
+  assert.deepEqual(troubles, []);
+});
+
+test("a device that both stations meet is one, and so is each of its fixes", async () => {
+  const fixes = series("wanderer", 20);
+  await new PositionStore(hill.pool).ingest(fixes.slice(0, 15));
+  await new PositionStore(valley.pool).ingest(fixes.slice(5));
+  await agree(hill, valley);
+  for (const pool of [hill.pool, valley.pool, projectPool]) {
+    assert.equal(await count(pool, "public.devices where key = 'wanderer'"), 1);
+    assert.equal(
+      await count(
+        pool,
+        "public.positions p join public.devices d on d.id = p.device_id where d.key = 'wanderer'",
+      ),
+      20,
+    );
+    assert.equal(await count(pool, "sync.parked_rows"), 0);
+  }
+});
+
+test("of two edits made apart the later one stays everywhere, and the other one is kept", async () => {
+  await hill.disconnect();
+  await valley.disconnect();
+  await query(valley.pool, "update public.subjects set species = 'Bos' where name = 'cow'");
+  await query(hill.pool, "update public.subjects set species = 'Bos taurus' where name = 'cow'");
+  await query(hill.pool, "update public.subjects set species = 'Capra h.' where name = 'goat'");
+  await query(valley.pool, "update public.subjects set species = 'Capra hircus' where name = 'goat'");
+  await hill.connect();
+  await valley.connect();
+  await agree(hill, valley);
+  const { rows } = await query(
+    projectPool,
+    "select name, species from public.subjects where name in ('cow', 'goat') order by 1",
+  );
+  assert.deepEqual(rows, [
+    { name: "cow", species: "Bos taurus" },
+    { name: "goat", species: "Capra hircus" },
+  ]);
+  const lost = await Promise.all(
+    [projectPool, hill.pool, valley.pool].map((pool) =>
+      query<{ species: string }>(pool, "select row ->> 'species' as species from sync.overruled_rows"),
+    ),
+  );
+  const kept = new Set(lost.flatMap((each) => each.rows.map(({ species }) => species)));
+  assert.ok(kept.has("Bos") && kept.has("Capra h."), [...kept].join());
+});
+
+test("what one station deletes goes everywhere, and comes back when it is made anew", async () => {
+  const { rows } = await query<{ id: string }>(hill.pool, "select id from public.devices where key = 'goat'");
+  const device = rows[0]?.id;
+  await query(hill.pool, "delete from public.positions where device_id = $1 and time < $2", [
+    device,
+    new Date(start + 600 * 60_000),
+  ]);
+  await agree(hill, valley);
+  assert.equal(await count(valley.pool, "public.positions where device_id = $1", [device]), 600);
+  await new PositionStore(hill.pool).ingest(series("goat", 10));
+  await agree(hill, valley);
+  assert.equal(await count(valley.pool, "public.positions where device_id = $1", [device]), 610);
+});
+
+test("a new station gets everything, and what it has lost when it asks for everything again", async () => {
+  await using island = await startStation("island", project, troubles);
+  await agree(hill, valley, island);
+  // As a database that comes from a backup.
+  await query(
+    island.pool,
+    "begin; set local pugmark.applying = 'on'; delete from public.positions where lon = -1; commit",
+  );
+  const { compared = [], parked_rows } = await island.pull({ all: true });
+  assert.deepEqual(
+    compared.filter(({ same }) => same !== true),
+    [],
+  );
+  assert.ok(compared.some(({ table, here }) => table === "positions" && here.rows > 900));
+  assert.equal(parked_rows, 0);
+  await agree(hill, valley, island);
+});
