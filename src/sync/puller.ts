@@ -70,6 +70,8 @@ export class Puller implements AsyncDisposable {
   #tables = new Map<string, MirroredTable>();
   #state: PullerState = "starting";
   #isAllWanted = false;
+  /** Somebody asked: what was set aside is tried again even where nothing new has come. */
+  #isAsked = false;
   #hasNews = false;
   #rounds = 0;
   #pulls: TablePull[] = [];
@@ -116,8 +118,9 @@ export class Puller implements AsyncDisposable {
     this.#wake.abort();
   }
 
-  /** Looks at once, and tries again at once where nothing gets through. */
+  /** Looks at once, and tries again at once where nothing gets through, and what was set aside. */
   hurry(): void {
+    this.#isAsked = true;
     this.#reader.hurry();
     this.wake();
   }
@@ -188,8 +191,10 @@ export class Puller implements AsyncDisposable {
     if (!cursor || (this.#isAllWanted && this.progress === null)) await this.#beginAll(signal);
     this.#isAllWanted = false;
     await this.#readTables(signal);
+    const isAsked = this.#isAsked;
+    this.#isAsked = false;
     const isNew = await this.#readFeed(signal);
-    if (isNew) await this.#tryParked(signal);
+    if (isNew || isAsked) await this.#tryParked(signal);
     await notePulled(pool);
   }
 

@@ -5,6 +5,7 @@ import { openPool, type Pool, query } from "../store/pool.ts";
 import { PositionStore } from "../store/positions.ts";
 import type { ReportedFix } from "../tracking/fix.ts";
 import { readAll, startStation, type TestStation } from "./station.fixture.ts";
+import { eventually } from "./sync.fixture.ts";
 
 let project: SupabaseProject;
 let projectPool: Pool;
@@ -34,6 +35,8 @@ const series = (device: string, count: number, more: Partial<ReportedFix> = {}):
     ...more,
   }));
 
+/** A station that nobody here is. */
+const third = "00000000-0000-4000-8000-00000000cccc";
 const tables = [
   "stations",
   "devices",
@@ -146,6 +149,28 @@ test("what one station deletes goes everywhere, and comes back when it is made a
   await new PositionStore(hill.pool).ingest(series("goat", 10));
   await agree(hill, valley);
   assert.equal(await count(valley.pool, "public.positions where device_id = $1", [device]), 610);
+});
+
+test("a row that a station cannot take is set aside there, and is tried again when that is asked for", async () => {
+  // A name that the hill has given to a subject of its own, with an id of its own.
+  const id = "00000000-0000-4000-8000-0000000000aa";
+  await hill.disconnect();
+  await query(hill.pool, "insert into public.subjects (id, name) values (gen_random_uuid(), 'disputed')");
+  await query(
+    projectPool,
+    "insert into public.subjects (id, name, station_id, changed_by) values ($1, 'disputed', $2, $2)",
+    [id, third],
+  );
+  await hill.connect();
+  const parked = () => count(hill.pool, "sync.parked_rows where direction = 'pull' and row_id = $1", [id]);
+  await eventually(
+    () => hill.pull().then(parked),
+    (rows) => rows === 1,
+  );
+  await query(hill.pool, "delete from public.subjects where name = 'disputed' and id <> $1", [id]);
+  await hill.retry();
+  assert.equal(await parked(), 0);
+  await agree(hill, valley);
 });
 
 test("a new station gets everything, and what it has lost when it asks for everything again", async () => {

@@ -21,6 +21,7 @@ export interface TestStation extends AsyncDisposable {
   readonly exchange: () => Promise<void>;
   readonly push: (body?: object) => Promise<Extract<PushNews, { kind: "done" }>>;
   readonly pull: (body?: object) => Promise<Extract<PullNews, { kind: "done" }>>;
+  readonly retry: () => Promise<Extract<PushNews, { kind: "done" }>>;
   /** Every row of a table as JSON, its own under the station's id: the same on both sides. */
   readonly rows: (table: string) => Promise<object[]>;
 }
@@ -70,6 +71,7 @@ export async function startStation(
     disconnect,
     push,
     pull,
+    retry: () => last("POST /retry", {}),
     exchange: async () => {
       await push();
       await pull();

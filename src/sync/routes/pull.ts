@@ -47,7 +47,7 @@ async function* pull(context: SyncContext, isAll: boolean, signal: AbortSignal):
 }
 
 /** Gives news until it has caught up with all that there is now. */
-async function* untilPulled(
+export async function* untilPulled(
   { pool, puller }: Pick<SyncContext, "pool" | "puller">,
   isPatient: boolean,
   signal: AbortSignal,

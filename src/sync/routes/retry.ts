@@ -2,13 +2,18 @@ import type { LocalHandler } from "../../http/local-socket.ts";
 import { retryParked } from "../../store/sync-parked.ts";
 import { readSyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
+import { untilPulled } from "./pull.ts";
 import { type PushNews, untilSent } from "./push.ts";
 
-/** `POST /retry`: sends once more the rows that the project refused; those that it refuses again stay set aside. */
+/**
+ * `POST /retry`: sends once more the rows that the project refused, and fetches those that this database refused; those
+ * that are refused again stay set aside.
+ */
 export function retryRoute(context: SyncContext): LocalHandler {
   return async function* ({ signal }): AsyncGenerator<PushNews> {
     const retried = await retryParked(context.pool);
     yield* untilSent(context, false, signal);
+    for await (const _ of untilPulled(context, false, signal));
     const { changes_waiting, parked_rows } = await readSyncReport(context.pool);
     yield { kind: "done", changes_waiting, parked_rows, retried };
   };
