@@ -524,8 +524,11 @@ function program(): Command {
 
   const sync = pugmark
     .command("sync")
-    .description("the mirror to the Supabase project: status, push, retry")
-    .addHelpText("after", examples("pugmark sync status", "pugmark sync push --all", "pugmark sync retry"));
+    .description("the mirror to the Supabase project: status, push, pull, retry")
+    .addHelpText(
+      "after",
+      examples("pugmark sync status", "pugmark sync push --all", "pugmark sync pull --all"),
+    );
   sync
     .command("status")
     .description("what waits, since when, what was set aside and why, what is wrong")
@@ -546,8 +549,18 @@ function program(): Command {
       process.exitCode = await syncPush(settings().config, all === true, json === true);
     });
   sync
+    .command("pull")
+    .description("fetch what other stations changed now; Ctrl+C leaves it going on")
+    .option("--all", "everything that the project has, and compare; goes on where it was")
+    .option("--json", "the result as JSON")
+    .addHelpText("after", examples("pugmark sync pull", "pugmark sync pull --all"))
+    .action(async ({ all, json }: { all?: boolean; json?: boolean }) => {
+      const { syncPull } = await import("./sync-pull.ts");
+      process.exitCode = await syncPull(settings().config, all === true, json === true);
+    });
+  sync
     .command("retry")
-    .description("send once more the rows that the project refused")
+    .description("send and fetch once more the rows that one side refused")
     .option("--json", "the result as JSON")
     .addHelpText("after", examples("pugmark sync retry"))
     .action(async ({ json }: { json?: boolean }) => {

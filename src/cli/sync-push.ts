@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { linesLocally } from "../http/local-client.ts";
+import type { Comparison } from "../sync/compare.ts";
 import type { PushNews } from "../sync/routes/push.ts";
 import { fail } from "./failure.ts";
 import { oneLine } from "./plain-text.ts";
@@ -61,7 +62,11 @@ async function follow(socket: string, path: string, body: object): Promise<Done>
 function printDone({ parked_rows: parked, compared }: Done, what: string): void {
   console.log(what);
   if (parked > 0) console.log(`${parked} set aside, since one side refuses them: pugmark sync status`);
-  if (!compared) return;
+  if (compared) printCompared(compared);
+}
+
+/** Both sides of each table, and whether they are the same. */
+export function printCompared(compared: readonly Comparison[]): void {
   printTable(
     ["table", "rows here", "in the project", ""],
     compared.map(({ table, here, project, same, problem }) => [

@@ -21,7 +21,16 @@ export async function syncStatus(config: Config, json: boolean): Promise<number>
 }
 
 function printStatus(status: SyncStatus): void {
-  const { project, station, state, changes_waiting: waiting, lag_seconds: lagS, history, parked } = status;
+  const {
+    project,
+    station,
+    state,
+    changes_waiting: waiting,
+    lag_seconds: lagS,
+    history,
+    restore,
+    parked,
+  } = status;
   const lines: [string, string | null][] = [
     ["project", project],
     ["station", station && `${oneLine(station.name ?? "")} (${station.id})`],
@@ -37,6 +46,11 @@ function printStatus(status: SyncStatus): void {
       history
         ? `${history.rowsSent.toLocaleString("en")} of ${counted(history.rowsTotal, "row")}, at ${history.table}`
         : (local(status.history_sent_at) ?? "not sent: pugmark sync push --all sends what was there before"),
+    ],
+    [
+      "restore",
+      restore &&
+        `${restore.rowsPulled.toLocaleString("en")} of about ${counted(restore.rowsTotal, "row")}, at ${restore.table}`,
     ],
     ["tables", status.tables.join(", ") || "none"],
     ["trouble", troubleOf(status)],

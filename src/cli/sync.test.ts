@@ -73,6 +73,44 @@ test("push returns when what waited is in the project", async () => {
   assert.ok(rows[0].count >= 50);
 });
 
+test("pull returns when what others changed is here", async () => {
+  const made = "00000000-0000-4000-8000-00000000bbbb";
+  await there.query("insert into subjects (id, name, station_id, changed_by) values ($1, 'pulled', $1, $1)", [
+    made,
+  ]);
+  // In the feed once no older transaction is open, those of neighbouring tests included.
+  await eventually(
+    async () => {
+      const { code, out, err } = await pugmark(["sync", "pull"]);
+      assert.deepEqual([code, out, err], [0, "All that others changed is here.\n", ""]);
+      return (await mirror.pool.query("select from subjects where name = 'pulled'")).rowCount;
+    },
+    (count) => count === 1,
+  );
+});
+
+test("pull --all compares both sides, and fails where a table differs", async () => {
+  const same = await pugmark(["sync", "pull", "--all"]);
+  assert.deepEqual([same.code, same.err], [0, ""]);
+  assert.match(same.out, /^All that the project has was fetched\.\nTABLE +ROWS HERE +IN THE PROJECT\n/);
+  assert.match(same.out, /^positions +50 +50 +same$/m);
+  await mirror.pool.query(
+    "begin; set local pugmark.applying = 'on'; update subjects set species = 'unlike' where name = 'pulled'; commit",
+  );
+  const other = await pugmark(["sync", "pull", "--all"]);
+  assert.deepEqual([other.code, /the two sides differ/.test(other.err)], [1, true]);
+  assert.match(other.out, /^subjects +\d+ +\d+ +differ$/m);
+  const json = await pugmark(["sync", "pull", "--all", "--json"]);
+  assert.equal(json.code, 1);
+  const { compared } = JSON.parse(json.out) as { compared: { table: string; same: boolean }[] };
+  assert.deepEqual(
+    compared.filter((each) => !each.same).map(({ table }) => table),
+    ["subjects"],
+  );
+  await mirror.pool.query("delete from subjects where name = 'pulled'");
+  assert.equal((await pugmark(["sync", "push"])).code, 0);
+});
+
 test("push --all compares both sides, table by table", async () => {
   const { code, out, err } = await pugmark(["sync", "push", "--all"]);
   assert.deepEqual([code, err], [0, ""]);
