@@ -54,6 +54,9 @@ test("the service-role key is in the mirror's environment, and nowhere else that
   );
   printed.push(await pushFails(station.home));
   await look(commands);
+  printed.push((await station.pugmark("stop", "sync")).stdout);
+  const stopped = await station.until("sync", ({ state }) => state === "stopped");
+  assert.equal(stopped.lastExit?.code, 0, "it ends by itself when it is asked to");
   printed.push((await station.end("SIGTERM")).output);
 
   assert.ok(printed.some((text) => text.includes("sync")));

@@ -45,6 +45,8 @@ const tables = await startRecording(pool, choice).catch((error: unknown) => {
   if (!stop.signal.aborted) await once(stop.signal, "abort");
 }
 await pool.end();
+// supabase-js leaves a timer behind, for ten seconds, of a connection that it has closed.
+process.exit();
 
 function fail(why: string): never {
   process.stderr.write(`${why}\n`);
