@@ -34,7 +34,7 @@ test("the service-role key is in the mirror's environment, and nowhere else that
       for (const path of ["/metrics", "/readyz", "/openapi.json"])
         printed.push(await textOf(`${base}${path}`));
     }
-    for (const path of ["services", "metrics"])
+    for (const path of ["services", "metrics", "sync"])
       printed.push(await textOf(`${station.api}/api/v1/system/${path}`));
     const shown = await Promise.all(commands.map((words) => station.pugmark(...words.split(" "))));
     for (const [index, { stdout, stderr }] of shown.entries()) {
@@ -78,6 +78,7 @@ const commands = [
   "plan --json",
   "config --json",
   "doctor --json",
+  "sync status --json",
   "logs -n 1000 --json",
 ];
 
