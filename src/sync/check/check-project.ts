@@ -66,7 +66,7 @@ async function checkUsers({ url, hasJwtSecret }: ProjectToCheck): Promise<Findin
   const { keys = [] } = (body ?? {}) as { keys?: readonly unknown[] };
   const count = status === 200 ? keys.length : 0;
   const legacy = hasJwtSecret ? " and the legacy secret" : "";
-  if (count > 0) return fine("users", `are known by the project's ${count} published keys${legacy}`);
+  if (count > 0) return fine("users", `are known by the keys that the project publishes (${count})${legacy}`);
   if (hasJwtSecret) return fine("users", "are known by the legacy secret");
   return warns(
     "users",
