@@ -3,12 +3,12 @@ import { type App, parseAsJson } from "../../http/app.ts";
 import { EdgeError, problems } from "../../http/problem.ts";
 import type { PositionStore } from "../../store/positions.ts";
 import {
-  decodeOsmand,
-  decodeTraccarJson,
+  decodeOsmandReport,
   nothingToStore,
   type Parameters,
+  parametersOf,
 } from "../../tracking/decoders/osmand.ts";
-import { decodeItem, itemsOf } from "../../tracking/decoders/positions-json.ts";
+import { decodeItems, itemsOf } from "../../tracking/decoders/positions-json.ts";
 import { isRejection, type Rejection, type ReportedFix } from "../../tracking/fix.ts";
 import { ApiError } from "../api-error.ts";
 import { FeatureCollection, forms, Ingested, Position, ref } from "../schemas.ts";
@@ -47,14 +47,7 @@ function jsonRoutes(app: App, { positions, clock }: IngestParts): void {
         `A request may have ${itemsMax} positions, not ${items.length}.`,
       );
     }
-    const nowMs = clock();
-    const fixes: ReportedFix[] = [];
-    const rejected: ({ index: number } & Rejection)[] = [];
-    for (const [index, item] of items.entries()) {
-      const decoded = decodeItem(item, nowMs);
-      if (isRejection(decoded)) rejected.push({ index, ...decoded });
-      else fixes.push(decoded);
-    }
+    const { fixes, rejected } = decodeItems(items, clock());
     return { ...(await positions.ingest(fixes)), rejected };
   };
   const shared = {
@@ -164,7 +157,7 @@ function osmandRoutes(app: App, { positions, clock }: IngestParts): void {
   app.addContentTypeParser(
     "application/x-www-form-urlencoded",
     { parseAs: "string" },
-    (_request, body, done) => done(null, formOf(String(body))),
+    (_request, body, done) => done(null, parametersOf(String(body))),
   );
   // Plain text has no fields: what such a report says is in its query.
   app.addContentTypeParser("text/plain", { parseAs: "string" }, (_request, _body, done) => done(null));
@@ -199,7 +192,7 @@ function osmandRoutes(app: App, { positions, clock }: IngestParts): void {
       },
     },
     async (request, reply) => {
-      await store(decodeOsmand(request.query as Parameters, clock()));
+      await store(decodeOsmandReport({ query: request.query as Parameters }, clock()));
       return reply.type("text/plain").send("" as never);
     },
   );
@@ -220,19 +213,9 @@ function osmandRoutes(app: App, { positions, clock }: IngestParts): void {
       const { body } = request as { body: unknown };
       const isJson =
         body !== undefined && /^application\/json\b/i.test(request.headers["content-type"] ?? "");
-      const parameters = { ...(body as Parameters | undefined), ...(request.query as Parameters) };
-      await store(isJson ? decodeTraccarJson(body, clock()) : decodeOsmand(parameters, clock()));
+      const read = isJson ? { json: body } : { form: body as Parameters | undefined };
+      await store(decodeOsmandReport({ query: request.query as Parameters, ...read }, clock()));
       return reply.type("text/plain").send("" as never);
     },
   );
-}
-
-/** A form's fields; a name that is repeated keeps all its values. */
-function formOf(body: string): Parameters {
-  const fields: Record<string, string | string[]> = Object.create(null);
-  for (const [name, value] of new URLSearchParams(body)) {
-    const before = fields[name];
-    fields[name] = before === undefined ? value : [before, value].flat();
-  }
-  return fields;
 }

@@ -9,6 +9,32 @@ export type Parameters = Readonly<Record<string, string | readonly string[] | un
 /** A report without coordinates (a heartbeat, or cell and Wi-Fi readings alone): heard, nothing to store. */
 export const nothingToStore = "nothing-to-store";
 
+/** A report as it came: its query, and its body as a form's fields or as JSON. */
+export interface OsmandReport {
+  readonly query: Parameters;
+  readonly form?: Parameters | undefined;
+  /** Traccar Client 9 and newer; whatever the body is, `undefined` where it is no JSON. */
+  readonly json?: unknown;
+}
+
+/** Reads a report in any of its forms; the query wins over the form. As `decodeOsmand` and `decodeTraccarJson`. */
+export function decodeOsmandReport(
+  { query, form, json }: OsmandReport,
+  nowMs: number,
+): ReportedFix | Rejection | typeof nothingToStore {
+  return json === undefined ? decodeOsmand({ ...form, ...query }, nowMs) : decodeTraccarJson(json, nowMs);
+}
+
+/** The fields of a form or a query; a name that is repeated keeps all its values. */
+export function parametersOf(encoded: string | URLSearchParams): Parameters {
+  const fields: Record<string, string | string[]> = Object.create(null);
+  for (const [name, value] of new URLSearchParams(encoded)) {
+    const before = fields[name];
+    fields[name] = before === undefined ? value : [before, value].flat();
+  }
+  return fields;
+}
+
 const mpsPerKnot = 1852 / 3600;
 const known: ReadonlySet<string> = new Set([
   ...["id", "deviceid", "timestamp", "lat", "lon", "location", "altitude", "accuracy"],

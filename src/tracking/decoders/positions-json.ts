@@ -1,4 +1,4 @@
-import { checkFix, type RawFix, type Rejection, type ReportedFix, reject } from "../fix.ts";
+import { checkFix, isRejection, type RawFix, type Rejection, type ReportedFix, reject } from "../fix.ts";
 import { timeOf } from "../time.ts";
 import { decodeFeature } from "./geojson.ts";
 import { firstOf, isObject, type JsonObject, restOf } from "./json-object.ts";
@@ -20,6 +20,24 @@ const names = {
   attributes: ["attributes", "additional"],
 } as const;
 const known: ReadonlySet<string> = new Set([...Object.values(names).flat(), "location"]);
+
+/** What was read of the items of a body, each in its order. */
+export interface DecodedItems {
+  readonly fixes: readonly ReportedFix[];
+  readonly rejected: ({ index: number } & Rejection)[];
+}
+
+/** Reads items one by one, so that a bad one does not refuse the others. */
+export function decodeItems(items: readonly unknown[], nowMs: number): DecodedItems {
+  const fixes: ReportedFix[] = [];
+  const rejected: ({ index: number } & Rejection)[] = [];
+  for (const [index, item] of items.entries()) {
+    const decoded = decodeItem(item, nowMs);
+    if (isRejection(decoded)) rejected.push({ index, ...decoded });
+    else fixes.push(decoded);
+  }
+  return { fixes, rejected };
+}
 
 /** The items of a body that is one position, an array of them, a Feature or a FeatureCollection; else undefined. */
 export function itemsOf(body: unknown): readonly unknown[] | undefined {
