@@ -10,7 +10,12 @@ export type ApiErrorCode =
   | "subject-unknown"
   | "cursor-invalid"
   | "range-invalid"
-  | "manager-away";
+  | "manager-away"
+  | "supabase-unset"
+  | "project-away"
+  | "function-unknown"
+  | "function-refused"
+  | "function-failed";
 
 /** A failure of a request; a report of one position is refused under the code of what is wrong with it. */
 export class ApiError extends AppError<ApiErrorCode | RejectionCode> {}
@@ -23,6 +28,11 @@ const apiStatusOf = {
   "cursor-invalid": 400,
   "range-invalid": 400,
   "manager-away": 503,
+  "supabase-unset": 409,
+  "project-away": 503,
+  "function-unknown": 404,
+  "function-refused": 422,
+  "function-failed": 502,
 } satisfies Record<ApiErrorCode, number>;
 
 const rejectionStatusOf = {

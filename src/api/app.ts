@@ -4,6 +4,7 @@ import { type App, createApp } from "../http/app.ts";
 import { type Pool, ping } from "../store/pool.ts";
 import { PositionStore } from "../store/positions.ts";
 import { statusOf } from "./api-error.ts";
+import { functionRoutes } from "./routes/functions.ts";
 import { ingestRoutes } from "./routes/ingest.ts";
 import { positionRoutes } from "./routes/positions.ts";
 import { Subject, subjectRoutes } from "./routes/subjects.ts";
@@ -34,6 +35,7 @@ export async function createApi({ config, pool, clock = Date.now }: ApiParts): P
   await ingestRoutes(app, { positions: new PositionStore(pool), clock });
   positionRoutes(app, { pool });
   subjectRoutes(app, { pool });
+  functionRoutes(app, { url: config.SUPABASE_URL, key: config.SUPABASE_KEY });
   systemRoutes(app, { controlSocket: join(config.PUGMARK_HOME, "control.sock") });
   syncRoutes(app, { pool });
   return app;

@@ -66,7 +66,7 @@ export function stationDefinitions(config: Config, fromFile: LoadedConfig["fromF
       name: "api",
       description: "positions, subjects, tracks",
       port: "API_PORT",
-      env: env("pugmark_app", []),
+      env: env("pugmark_app", ["SUPABASE_KEY"]),
     }),
     ...(isMirrored(config) ? [mirror(config, env("pugmark_app", ofTheMirror))] : []),
     ...externals(config),
