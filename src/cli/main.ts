@@ -35,6 +35,7 @@ const ofTheStation = new Set([
   "history",
   "supabase",
   "sync",
+  "functions",
   "init",
   "completion",
 ]);
@@ -568,6 +569,31 @@ function program(): Command {
       process.exitCode = await syncRetry(settings().config, json === true);
     });
 
+  const functions = pugmark
+    .command("functions")
+    .description("the edge functions in supabase/functions: serve them here, deploy them to the project");
+  functions
+    .command("serve")
+    .description("run them on this machine under Deno; Ctrl+C stops it")
+    .addOption(
+      new Option("--port <port>", "TCP port (default: FUNCTIONS_PORT, else 54321)").argParser(portOf),
+    )
+    .addHelpText("after", examples("pugmark functions serve", "pugmark functions serve --port 9000"))
+    .action(async ({ port }: { port?: number }) => {
+      const { serveFunctions } = await import("./functions.ts");
+      process.exitCode = await serveFunctions(settings().config, process.env, port);
+    });
+  functions
+    .command("deploy")
+    .description("bring them to the project by the Supabase CLI; without a name, all of them")
+    .argument("[name...]", "their folders")
+    .option("--project-ref <ref>", "the project (default: that of SUPABASE_URL)")
+    .addHelpText("after", examples("pugmark functions deploy", "pugmark functions deploy ingest"))
+    .action(async (names: string[], { projectRef }: { projectRef?: string }) => {
+      const { deployFunctions } = await import("./functions.ts");
+      process.exitCode = await deployFunctions(settings().config, process.env, { names, projectRef });
+    });
+
   pugmark
     .command("export")
     .description("the services as files of another supervisor; what it cannot do is listed")
@@ -695,6 +721,12 @@ function replicasOf(text: string, earlier: readonly Replicas[] = []): Replicas[]
   const [, name = "", replicas] = /^([a-z][a-z0-9-]*)=(\d{1,4})$/.exec(text) ?? [];
   if (replicas === undefined) throw new InvalidArgumentError("A name and a number are needed, as worker=3.");
   return [...earlier, { name, replicas: Number(replicas) }];
+}
+
+function portOf(text: string): number {
+  const number = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (number < 1 || number > 65_535) throw new InvalidArgumentError("A port from 1 to 65535 is needed.");
+  return number;
 }
 
 function secondsOf(text: string): number {

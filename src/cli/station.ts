@@ -23,6 +23,7 @@ import { secretFile } from "../store/secret-file.ts";
 import { stopRecording } from "../store/sync-state.ts";
 import { startRecording } from "../sync/recording.ts";
 import { SyncError } from "../sync/sync-error.ts";
+import { edgeService } from "./edge.ts";
 
 /**
  * Everything that a station consists of: what the manager runs, and what it only watches. Makes the home.
@@ -69,6 +70,9 @@ export function stationDefinitions(config: Config, fromFile: LoadedConfig["fromF
       env: env("pugmark_app", ["SUPABASE_KEY"]),
     }),
     ...(isMirrored(config) ? [mirror(config, env("pugmark_app", ofTheMirror))] : []),
+    ...(config.FUNCTIONS_PORT
+      ? [edgeService(config, { host: config.HOST, port: config.FUNCTIONS_PORT })]
+      : []),
     ...externals(config),
   ];
 }

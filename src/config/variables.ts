@@ -142,6 +142,10 @@ export const variables = {
     secret: true,
     meaning: "its legacy JWT secret, where it still signs its users' tokens by that",
   },
+  FUNCTIONS_PORT: {
+    parse: port,
+    meaning: "TCP port on which the station serves the edge functions, under Deno; unset: it serves none",
+  },
   REDIS_URL: {
     parse: redisUrl,
     secret: true,
