@@ -33,7 +33,10 @@ const expected: Record<string, Record<Role, string>> = {
   "public.batches": is("....", "....", "....", "....", "....", "SIUD", "...."),
   "public.batch_lines": is("....", "....", "....", "....", "....", "SIUD", "...."),
   "sync.mirrored_tables": is("....", "....", "....", "....", "S...", "S.U.", "...."),
-  "sync.changes": is("....", "....", "....", "....", "S...", "S..D", "...."),
+  "sync.changes": is("....", "....", "....", "....", "S...", "SI.D", "...."),
+  "sync.row_counts": is("....", "....", "....", "....", "....", "SIU.", "...."),
+  "sync.push_progress": is("....", "....", "....", "....", "....", "SIUD", "...."),
+  "sync.pull_progress": is("....", "....", "....", "....", "....", "SIUD", "...."),
   "sync.parked_rows": is("....", "....", "....", "....", "....", "SIUD", "...."),
   "sync.overruled_rows": is("....", "....", "....", "....", "....", "S..D", "...."),
   "sync.state": is("....", "....", "....", "....", "S...", "S.U.", "...."),
@@ -106,6 +109,13 @@ const rows: Record<string, { readonly columns: string; readonly values: string; 
     "is_recorded",
   ),
   "sync.changes": row("table_name, is_deleted, ids", "'subjects', false, '{}'", "ids"),
+  "sync.row_counts": row(
+    "direction, table_name, outcome, rows",
+    "'push', gen_random_uuid(), 'sent', 1",
+    "rows",
+  ),
+  "sync.push_progress": row("table_name, rows_total", "gen_random_uuid(), 1", "is_done"),
+  "sync.pull_progress": row("table_name, rows_total", "gen_random_uuid(), 1", "is_done"),
   "sync.parked_rows": row(
     "direction, table_name, row_id, reason",
     "'push', 't', gen_random_uuid(), 'r'",
@@ -242,7 +252,7 @@ test("only the service role may call what stations call, and anon may call nothi
       role: "service_role",
       names: [
         ...["ensure_positions_partition", "inbox_acknowledge", "inbox_take", "interaction_words"],
-        ...["sync_announce", "sync_changes", "sync_checksum", "sync_head"],
+        ...["sync_announce", "sync_changes", "sync_checksum", "sync_head", "sync_project_state"],
       ],
     },
   ]);
