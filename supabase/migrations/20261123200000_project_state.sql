@@ -7,17 +7,19 @@ language plpgsql stable security definer set search_path = ''
 as $$
 declare
   recorded text;
-  found text[];
-  versions text[] := '{}';
+  found jsonb;
+  versions jsonb := '{}';
 begin
+  -- The CLI's may hold migrations of the project's owner, too.
   foreach recorded in array array['pugmark_migrations.applied', 'supabase_migrations.schema_migrations'] loop
     if to_regclass(recorded) is not null and has_table_privilege(recorded, 'select') then
-      execute format('select array_agg(version::text) from %s', recorded) into found;
-      versions := versions || coalesce(found, '{}');
+      execute format('select jsonb_agg(version order by version) from %s', recorded) into found;
     end if;
+    versions := versions || jsonb_build_object(split_part(recorded, '_', 1), coalesce(found, '[]'));
+    found := null;
   end loop;
   return jsonb_build_object(
-    'versions', (select coalesce(jsonb_agg(distinct version order by version), '[]') from unnest(versions) version),
+    'versions', versions,
     'is_feed', (select is_feed from sync.state),
     'now', clock_timestamp()
   );

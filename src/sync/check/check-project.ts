@@ -13,7 +13,8 @@ export interface ProjectToCheck {
 
 /** What `public.sync_project_state()` gives. */
 interface ProjectState {
-  readonly versions: readonly string[];
+  /** Of migrations: in our own record, and in the Supabase CLI's. */
+  readonly versions: { readonly pugmark: readonly string[]; readonly supabase: readonly string[] };
   readonly is_feed: boolean;
   readonly now: string;
 }
@@ -104,7 +105,10 @@ async function checkDatabase({ url, secretKey, versions }: ProjectToCheck): Prom
       ? fine("feed", "changes are recorded for other stations")
       : warns("feed", "no station has come to this project yet", "npm start: the sync service does the rest");
     const clock = checkClock((Date.parse(state.now) - (askedAt + answeredAt) / 2) / 1_000);
-    return { findings: [accepted, checkSchema(versions, state), feed, clock], applied: state.versions };
+    return {
+      findings: [accepted, checkSchema(versions, state), feed, clock],
+      applied: [...state.versions.pugmark, ...state.versions.supabase],
+    };
   }
   if (error.code === "PGRST202") {
     const schema = fails("schema", "has not all migrations; the one that could say which is missing", apply);
@@ -117,7 +121,8 @@ async function checkDatabase({ url, secretKey, versions }: ProjectToCheck): Prom
 const apply = "pugmark supabase setup --apply; or paste what --sql prints into the dashboard's SQL editor";
 
 function checkSchema(versions: readonly string[], { versions: there }: ProjectState): Finding {
-  const missing = versions.filter((version) => !there.includes(version));
+  const applied = new Set([...there.pugmark, ...there.supabase]);
+  const missing = versions.filter((version) => !applied.has(version));
   const [first] = missing;
   if (first !== undefined)
     return fails(
@@ -125,7 +130,7 @@ function checkSchema(versions: readonly string[], { versions: there }: ProjectSt
       `lacks ${missing.length} of ${versions.length} migrations, from ${first} on`,
       apply,
     );
-  const unknown = there.filter((version) => !versions.includes(version));
+  const unknown = there.pugmark.filter((version) => !versions.includes(version));
   return unknown.length === 0
     ? fine("schema", `all ${versions.length} migrations are applied`)
     : warns("schema", `has ${unknown.length} migrations that are not known here`, "update this station");
