@@ -13,20 +13,20 @@ export function fix(index: number) {
   };
 }
 
-/** One by one, as a phone sends them. The devices' names begin with that of the run. */
-export function singles(count: number, run: string): Shot[] {
+/** One by one, as a phone sends them, from that one on. The devices' names begin with that of the run. */
+export function singles(count: number, run: string, from = 0): Shot[] {
   return Array.from({ length: count }, (_, index) => {
-    const { device, seconds, lat, lon } = fix(index);
+    const { device, seconds, lat, lon } = fix(from + index);
     const query = `id=${run}-${device}&timestamp=${seconds}&lat=${lat}&lon=${lon}&speed=3.2&bearing=45&altitude=12&accuracy=5&batt=80`;
     return { method: "GET", path: `/ingest/osmand?${query}` };
   });
 }
 
 /** So many fixes in all, so many in each request. */
-export function batches(count: number, size: number, run: string): Shot[] {
+export function batches(count: number, size: number, run: string, from = 0): Shot[] {
   return Array.from({ length: Math.ceil(count / size) }, (_, batch) => {
     const positions = Array.from({ length: size }, (_, index) => {
-      const { device, seconds, lat, lon } = fix(batch * size + index);
+      const { device, seconds, lat, lon } = fix(from + batch * size + index);
       const time = new Date(seconds * 1000).toISOString();
       return {
         device: `${run}-${device}`,

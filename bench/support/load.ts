@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { Pool } from "undici";
 
 export interface Shot {
@@ -40,4 +41,41 @@ export async function fire(origin: string, connections: number, shots: readonly 
   const ms = performance.now() - begun;
   await pool.close();
   return { ms, samples, failed };
+}
+
+/**
+ * Sends so many shots a second at even distances, whether or not earlier ones are answered. A sample is what passed since
+ * its shot was due, so that one slow answer cannot hide those that waited behind it.
+ */
+export async function fireAt(origin: string, perSecond: number, shots: readonly Shot[]): Promise<LoadResult> {
+  const pool = new Pool(origin, { connections: 64, pipelining: 1 });
+  const samples: number[] = [];
+  let failed = 0;
+  const begun = performance.now();
+  const answers: Promise<void>[] = [];
+  for (const [index, shot] of shots.entries()) {
+    const dueAt = begun + (index / perSecond) * 1000;
+    const earlyMs = dueAt - performance.now();
+    if (earlyMs > 0) await delay(earlyMs);
+    answers.push(
+      answered(pool, shot).then((isTaken) => {
+        if (isTaken) samples.push(performance.now() - dueAt);
+        else failed += 1;
+      }),
+    );
+  }
+  await Promise.all(answers);
+  const ms = performance.now() - begun;
+  await pool.close();
+  return { ms, samples, failed };
+}
+
+function answered(pool: Pool, shot: Shot): Promise<boolean> {
+  return pool.request(shot as Parameters<typeof pool.request>[0]).then(
+    async ({ statusCode, body }) => {
+      await body.text();
+      return statusCode >= 200 && statusCode < 300;
+    },
+    () => false,
+  );
 }
