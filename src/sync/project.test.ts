@@ -14,12 +14,12 @@ const positions = { key: ["device_id", "time"], isEdited: false } as const;
 async function projectOf(
   t: TestContext,
   answer: (request: IncomingMessage, response: ServerResponse) => void,
-  key = "sb_secret_0123456789",
+  { key = "sb_secret_0123456789", timeoutMs = 10_000 } = {},
 ): Promise<Project> {
   const server = createServer(answer).listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
-  const project = new Project({ url: `http://127.0.0.1:${port}`, key, timeoutMs: 200 });
+  const project = new Project({ url: `http://127.0.0.1:${port}`, key, timeoutMs });
   t.after(async () => {
     await project[Symbol.asyncDispose]();
     server.closeAllConnections();
@@ -48,7 +48,7 @@ test("rows go over as they are written, with what they are known by", async (t) 
 });
 
 test("a server that does not answer in time, or is not there, is a reply without a status", async (t) => {
-  const silent = await projectOf(t, () => undefined);
+  const silent = await projectOf(t, () => undefined, { timeoutMs: 200 });
   assert.equal((await silent.call("sync_head", {}, never)).status, 0);
   await using absent = new Project({ url: `http://127.0.0.1:${closedPort}`, key: "sb_secret_0123456789" });
   const { status, error } = await absent.upsert("positions", ["{}"], positions, never);
@@ -75,7 +75,7 @@ test("a Retry-After is seconds or a date, and nonsense is none", () => {
 
 test("the key is in no error, not even where it cannot be a header", async (t) => {
   const key = "sb_secret_with\na line feed";
-  const project = await projectOf(t, (_request, response) => void response.end(), key);
+  const project = await projectOf(t, (_request, response) => void response.end(), { key });
   const { error } = await project.call("sync_head", {}, never);
   assert.ok(error);
   assert.ok(!JSON.stringify(error).includes("sb_secret"), JSON.stringify(error));

@@ -15,6 +15,8 @@ export interface SyncProcess extends AsyncDisposable {
   readonly start: () => Promise<void>;
   /** Ends it with SIGKILL. Resolves when it has gone. */
   readonly kill: () => Promise<void>;
+  /** Ends it with SIGTERM. Resolves when it has gone; rejects where it fails at that. */
+  readonly end: () => Promise<void>;
   /** Everything that it has printed, in all its lives. */
   readonly output: () => string;
 }
@@ -34,6 +36,13 @@ export function syncProcess(settings: Readonly<Record<string, string>>): SyncPro
     socket: join(home, "sync.sock"),
     output: () => output,
     kill,
+    end: async () => {
+      if (!child) return;
+      const exited = once(child, "exit");
+      child.kill("SIGTERM");
+      const [code] = await exited;
+      if (code !== 0) throw new Error(`the sync service ended with ${code}: ${output}`);
+    },
     start: async () => {
       const started = spawn(process.execPath, [join(projectRoot, "src", "sync", "main.ts")], {
         env: { PATH: process.env.PATH, HOME: home, PUGMARK_HOME: home, NOTIFY_FD: "3", ...settings },
