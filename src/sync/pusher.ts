@@ -38,6 +38,8 @@ const pusherLock = 30;
 const pageKeys = { least: 1_000, most: 10_000 };
 const idleMs = 300;
 const standbyMs = 2_000;
+/** Between two announcements: with each the project forgets what is old in its feed. */
+const announceMs = 6 * 60 * 60_000;
 /** After what should not happen. */
 const troubleMs = 2_000;
 
@@ -132,7 +134,12 @@ export class Pusher implements AsyncDisposable {
       this.#enter("own");
       if (!signal.aborted) await once(signal, "abort");
     }
+    let announcedAt = performance.now();
     while (!signal.aborted) {
+      if (performance.now() - announcedAt > announceMs) {
+        await this.#announce(signal);
+        announcedAt = performance.now();
+      }
       const page = await readChanges(pool, this.#pageKeys);
       if (page.length > 0) await this.#carry(page, signal);
       const hasMore = await this.history.step(signal);
@@ -151,8 +158,13 @@ export class Pusher implements AsyncDisposable {
     if (!data) throw new Error(`the project refuses to say where it is: ${error?.message}`);
     if (data.project === station.id) return data.project;
     await noteProject(pool, data.project);
-    await this.#sender.call("sync_announce", { station: station.id, name: station.name }, signal);
+    await this.#announce(signal);
     return data.project;
+  }
+
+  async #announce(signal: AbortSignal): Promise<void> {
+    const { id, name } = this.#parts.station;
+    await this.#sender.call("sync_announce", { station: id, name }, signal);
   }
 
   async #carry(page: readonly Change[], signal: AbortSignal): Promise<void> {
