@@ -523,6 +523,40 @@ function program(): Command {
       process.exitCode = await setupCommand(settings().config, options);
     });
 
+  const deviceKey = supabase
+    .command("device-key")
+    .description("the keys with which devices leave positions in the project's inbox");
+  deviceKey
+    .command("add")
+    .description("make a key and print it, this once")
+    .argument("<device>", "the device that it may report for; '*' for any")
+    .option("--json", "the same as JSON")
+    .addHelpText(
+      "after",
+      examples("pugmark supabase device-key add collar-7", "pugmark supabase device-key add '*'"),
+    )
+    .action(async (device: string, { json }: { json?: boolean }) => {
+      const { addDeviceKey } = await import("./device-keys.ts");
+      process.exitCode = await addDeviceKey(settings().config, device, json === true);
+    });
+  deviceKey
+    .command("list")
+    .description("the keys there are, the newest first; not what they are")
+    .option("--json", "the same as JSON")
+    .action(async ({ json }: { json?: boolean }) => {
+      const { listDeviceKeys } = await import("./device-keys.ts");
+      process.exitCode = await listDeviceKeys(settings().config, json === true);
+    });
+  deviceKey
+    .command("revoke")
+    .description("make a key worthless")
+    .argument("<id>", "its id, as in the list")
+    .option("--json", "the same as JSON")
+    .action(async (id: string, { json }: { json?: boolean }) => {
+      const { revokeDeviceKey } = await import("./device-keys.ts");
+      process.exitCode = await revokeDeviceKey(settings().config, id, json === true);
+    });
+
   const sync = pugmark
     .command("sync")
     .description("the mirror to the Supabase project: status, push, pull, retry")

@@ -15,7 +15,8 @@ export async function syncStatus(config: Config, json: boolean): Promise<number>
     const status = await askLocally<SyncStatus>(socket, { method: "GET", path: "/status" });
     if (json) console.log(JSON.stringify(status, null, 2));
     else printStatus(status);
-    const isWell = status.push_error === null && status.pull_error === null && status.parked_rows === 0;
+    const errors = [status.push_error, status.pull_error, status.inbox_error];
+    const isWell = errors.every((error) => error === null) && status.parked_rows === 0;
     return isWell ? 0 : 1;
   });
 }
@@ -54,6 +55,7 @@ function printStatus(status: SyncStatus): void {
     ],
     ["tables", status.tables.join(", ") || "none"],
     ["trouble", troubleOf(status)],
+    ["inbox", status.inbox_error && styleText("red", oneLine(status.inbox_error))],
     [
       "set aside",
       status.parked_rows === 0

@@ -1,11 +1,14 @@
 import type { LocalHandler } from "../http/local-socket.ts";
 import type { Log } from "../http/log.ts";
 import type { Pool } from "../store/pool.ts";
+import { PositionStore } from "../store/positions.ts";
 import { ensureStation } from "../store/sync-state.ts";
+import { Inbox } from "./inbox.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
 import { Project, type ProjectOptions } from "./project.ts";
 import { Puller } from "./puller.ts";
 import { Pusher } from "./pusher.ts";
+import { addDeviceKey, listDeviceKeys, revokeDeviceKey } from "./routes/device-keys.ts";
 import { pullRoute } from "./routes/pull.ts";
 import { pushRoute } from "./routes/push.ts";
 import { retryRoute } from "./routes/retry.ts";
@@ -42,6 +45,7 @@ export interface SyncContext {
   readonly tables: readonly ChosenTable[];
   readonly pusher: Pusher;
   readonly puller: Puller;
+  readonly inbox: Inbox;
 }
 
 /** Begins to mirror, and goes on until it is disposed of; `pool` stays open. */
@@ -56,7 +60,8 @@ export async function startSync(parts: SyncParts): Promise<Sync> {
     : undefined;
   const own = { id: station, name: stationName };
   const pusher = new Pusher({ pool, project, log, station: own, tables, onSent: () => wakes?.announce() });
-  const context: SyncContext = { pool, project, projectUrl: url, station, tables, pusher, puller };
+  const inbox = new Inbox({ pool, positions: new PositionStore(pool), project, station, log });
+  const context: SyncContext = { pool, project, projectUrl: url, station, tables, pusher, puller, inbox };
   return {
     routes: {
       "GET /livez": async () => ({ status: "ok" }),
@@ -64,9 +69,12 @@ export async function startSync(parts: SyncParts): Promise<Sync> {
       "POST /push": pushRoute(context),
       "POST /pull": pullRoute(context),
       "POST /retry": retryRoute(context),
+      "GET /device-keys": listDeviceKeys(context),
+      "POST /device-keys": addDeviceKey(context),
+      "DELETE /device-keys": revokeDeviceKey(context),
     },
     async [Symbol.asyncDispose]() {
-      await Promise.all([pusher, puller, wakes].map((part) => part?.[Symbol.asyncDispose]()));
+      await Promise.all([pusher, puller, wakes, inbox].map((part) => part?.[Symbol.asyncDispose]()));
       await project[Symbol.asyncDispose]();
     },
   };

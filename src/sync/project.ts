@@ -102,6 +102,11 @@ export class Project implements AsyncDisposable {
     return this.#reply<T>(await this.client.rpc(name, parameters).abortSignal(signal), signal);
   }
 
+  /** Gives the answer to any query of `client`. */
+  async ask<T>(query: PromiseLike<Answer>, signal: AbortSignal): Promise<Reply<T>> {
+    return this.#reply<T>(await query, signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.client.removeAllChannels();
     await this.#agent.destroy();

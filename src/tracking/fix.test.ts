@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkFix, isRejection, type RawFix, type RejectionCode } from "./fix.ts";
+import { checkFix, isRejection, type RawFix, type RejectionCode, readReportedFix } from "./fix.ts";
 
 const now = Date.parse("2026-11-22T12:00:00Z");
 const good: RawFix = { device: "5750", time: Date.parse("2019-05-10T09:01:39Z"), lat: 53, lon: 6.5 };
@@ -71,4 +71,14 @@ test("nothing unknown becomes a zero", () => {
   assert.equal(fix.altitudeM, undefined);
   assert.equal(fix.speedMps, undefined);
   assert.equal(fix.attributesJson, undefined);
+});
+
+test("a fix that passed its check passes again as JSON, and one that was changed since does not", () => {
+  const raw = { device: "a", time: 1_000, lat: 1, lon: 2, battery: 0.5, attributes: { hdop: 2, ä: "\\" } };
+  const fix = checkFix(raw, now);
+  const read = (change: object) => readReportedFix({ ...JSON.parse(JSON.stringify(fix)), ...change }, now);
+  assert.deepEqual(JSON.parse(JSON.stringify(read({}))), JSON.parse(JSON.stringify(fix)));
+  for (const change of [{ lat: 91 }, { device: 7.5 }, { attributesJson: "{" }, { attributesJson: "[1]" }])
+    assert.ok(isRejection(read(change)), JSON.stringify(change));
+  for (const item of [null, "text", 7, []]) assert.ok(isRejection(readReportedFix(item, now)));
 });

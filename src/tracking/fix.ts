@@ -139,6 +139,21 @@ export function checkFix(raw: RawFix, nowMs: number): ReportedFix | Rejection {
 }
 
 /**
+ * Checks a fix that comes as JSON from where it was checked before, and may have been changed since. A fix that passed
+ * `checkFix` there passes here.
+ */
+export function readReportedFix(value: unknown, nowMs: number): ReportedFix | Rejection {
+  if (typeof value !== "object" || value === null) return reject("item-invalid", "an item is not an object");
+  const { attributesJson, ...raw } = value as RawFix & { readonly attributesJson?: unknown };
+  try {
+    const attributes = attributesJson === undefined ? undefined : JSON.parse(String(attributesJson));
+    return checkFix({ ...raw, attributes }, nowMs);
+  } catch {
+    return reject("value-invalid", "attributes is not an object");
+  }
+}
+
+/**
  * The value of a measure, or nothing where it is impossible. For formats in which senders write -1 or rubbish
  * for "unknown": the position is worth more than its trimmings.
  */

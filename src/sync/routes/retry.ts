@@ -11,7 +11,7 @@ import { type PushNews, untilSent } from "./push.ts";
  */
 export function retryRoute(context: SyncContext): LocalHandler {
   return async function* ({ signal }): AsyncGenerator<PushNews> {
-    const retried = await retryParked(context.pool);
+    const retried = (await context.inbox.retry()) + (await retryParked(context.pool));
     yield* untilSent(context, false, signal);
     for await (const _ of untilPulled(context, false, signal));
     const { changes_waiting, parked_rows } = await readSyncReport(context.pool);

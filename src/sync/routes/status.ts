@@ -20,6 +20,8 @@ export interface SyncStatus extends SyncReport {
   readonly pull_state: PullerState;
   /** How far the reading of all that the project has is; null where none is under way. */
   readonly restore: PullProgress | null;
+  /** Why the inbox cannot be fetched; null where all is well. */
+  readonly inbox_error: string | null;
   /** The rows set aside last, 20 at most. */
   readonly parked: readonly ParkedRow[];
 }
@@ -31,7 +33,7 @@ export function statusRoute(context: SyncContext): LocalHandler {
   return async () => await readStatus(context);
 }
 
-async function readStatus({ pool, pusher, puller, projectUrl }: SyncContext): Promise<SyncStatus> {
+async function readStatus({ pool, pusher, puller, inbox, projectUrl }: SyncContext): Promise<SyncStatus> {
   const [report, parked] = await Promise.all([readSyncReport(pool), listParked(pool, parkedShown)]);
   const { nextTryAt } = pusher;
   return {
@@ -42,6 +44,7 @@ async function readStatus({ pool, pusher, puller, projectUrl }: SyncContext): Pr
     history: pusher.history.progress,
     pull_state: puller.state,
     restore: puller.progress,
+    inbox_error: inbox.trouble,
     parked,
   };
 }
