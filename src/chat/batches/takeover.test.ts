@@ -182,18 +182,23 @@ test("a server that was thought dead stops asking what another has taken over", 
   await using two = await startLmStudio();
   // The first hears nothing from its model; the second is answered.
   one.script(() => ({ text: "x", failure: { how: "hang", after: 0 } }));
-  slowly(two, 1);
+  const stuck = one.generation(1);
+  // However late the first comes, there is still a line for it.
+  two.script(async (request) => {
+    await stuck;
+    return { text: `You asked: ${textOf(request)}` };
+  });
   await using cable = await cableTo(database.url);
   const batches = { pollMs: 50, leaseMs: 600 };
   await using first = await startChat(one, cable.url, {}, { batches });
   await using second = await startChat(two, database.url, {}, { batches: { ...batches, linesAtOnce: 1 } });
   const client = new OpenAI({ baseURL: `${second.url}/v1`, apiKey: "none" });
   const { id } = await begin(client, "dead", 40);
-  const stuck = await one.generation(1);
+  const { ended } = await stuck;
   await cable.cut();
   await checkOutput(client, id, "dead", 40);
   await cable.mend();
-  assert.equal(await stuck.ended, "aborted");
+  assert.equal(await ended, "aborted");
   assert.ok((await first.get("/livez")).ok);
 });
 
