@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { get, type IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
@@ -218,6 +220,22 @@ test("while the project is away the sender is told to come back, and nothing mor
   assert.equal(`${response.status} ${problem.code}`, "503 inbox-away");
   assert.equal(response.headers.get("retry-after"), "30");
   assert.ok(!JSON.stringify(problem).includes("secret") && !cut.log().includes("secret"));
+});
+
+test("served here, functions do not answer under a name that somebody pointed at this machine", async () => {
+  await using served = await startEdgeRuntime({});
+  const statusUnder = async (host: string) => {
+    const asked = get(`${served.url}/functions/v1/ingest/positions`, { headers: { host } });
+    const [response] = (await once(asked, "response")) as [IncomingMessage];
+    response.resume();
+    return response.statusCode;
+  };
+  for (const host of ["rebound.example.org", "127.0.0.1.example.org:80", "localhost@example.org"]) {
+    assert.equal(await statusUnder(host), 403, host);
+  }
+  for (const host of ["localhost:54321", "127.0.0.1", "[::1]:54321"]) {
+    assert.notEqual(await statusUnder(host), 403, host);
+  }
 });
 
 test("Deno finds nothing wrong with the functions", async () => {

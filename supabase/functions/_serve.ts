@@ -23,8 +23,14 @@ for (const { name, isDirectory } of Deno.readDirSync(new URL(".", import.meta.ur
   }
 }
 
+/** A web page elsewhere can point its own name at this machine, and only the Host header tells. Addresses cannot be re-pointed. */
+const ownName = /^(localhost|[\d.]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
+
 const [hostname = "127.0.0.1", port = "0"] = Deno.args;
 listen({ hostname, port: Number(port), onListen: announce }, async (request, info) => {
+  if (!ownName.test(request.headers.get("host") ?? "")) {
+    return refuse(403, "HOST_FOREIGN", "Functions do not answer under that host name here");
+  }
   const url = new URL(request.url);
   if (url.pathname === "/livez") return new Response("ok");
   const [, path = "", name = ""] = /^\/functions\/v1(\/([^/]+).*)$/.exec(url.pathname) ?? [];
