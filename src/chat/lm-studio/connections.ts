@@ -83,7 +83,8 @@ export class Connections {
     const length = Buffer.byteLength(body);
     const text = `POST ${path} HTTP/1.1\r\nhost: ${this.#host}\r\n${headers}content-length: ${length}\r\n\r\n${body}`;
     const connection = this.#take();
-    connection.send(text, requester);
+    // What is all ASCII need not be looked through for what is not.
+    connection.send(text, length === body.length ? "latin1" : "utf8", requester);
     return connection;
   }
 
@@ -143,7 +144,7 @@ class Connection implements Sent {
   #isReady = false;
   #wasUsed = false;
   /** What is to be written once it is connected. */
-  #unsent: string | undefined;
+  #unsent: { readonly text: string; readonly encoding: "latin1" | "utf8" } | undefined;
   #requester: Requester | undefined;
   #parser: ResponseParser | undefined;
 
@@ -166,11 +167,11 @@ class Connection implements Sent {
     );
   }
 
-  send(text: string, requester: Requester): void {
+  send(text: string, encoding: "latin1" | "utf8", requester: Requester): void {
     this.#requester = requester;
     this.#parser = new ResponseParser(requester);
-    if (this.#isReady) this.#write(text);
-    else this.#unsent = text;
+    if (this.#isReady) this.#write(text, encoding);
+    else this.#unsent = { text, encoding };
   }
 
   abort(requester: Requester): void {
@@ -198,14 +199,14 @@ class Connection implements Sent {
   #ready(): void {
     clearTimeout(this.#connecting);
     this.#isReady = true;
-    const text = this.#unsent;
+    const unsent = this.#unsent;
     this.#unsent = undefined;
-    if (text !== undefined) this.#write(text);
+    if (unsent) this.#write(unsent.text, unsent.encoding);
   }
 
-  #write(text: string): void {
+  #write(text: string, encoding: "latin1" | "utf8"): void {
     this.#requester?.onSent();
-    this.#socket.write(text);
+    this.#socket.write(text, encoding);
   }
 
   #read(bytes: Buffer): void {

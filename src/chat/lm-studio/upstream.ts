@@ -272,8 +272,9 @@ export class Upstream implements AsyncDisposable {
 /** Codes of an LM Studio that is not there, as opposed to one that answers with a failure. */
 const unreachable: ReadonlySet<string> = new Set(["lm-studio-away", "upstream-timeout", "upstream-cut"]);
 
-/** Throws at what would end a line, and begin one of its own. */
+/** Throws at what would end a line and begin one of its own, and at what is not ASCII. */
 function headLines(headers: readonly string[]): string {
-  if (headers.some((text) => /[\r\n\0]/.test(text))) throw new Error("a header has a line end in it");
+  if (headers.some((text) => !/^[\x20-\x7e]*$/.test(text)))
+    throw new Error("a header for LM Studio is not plain ASCII");
   return headers.map((text, index) => (index % 2 === 0 ? `${text}: ` : `${text}\r\n`)).join("");
 }
