@@ -47,7 +47,10 @@ export async function readChanges(pool: Pool, keysMax: number): Promise<Change[]
   }));
 }
 
-/** Forgets changes that are in the project, or parked, and counts their rows. */
+/**
+ * Forgets changes that are in the project, or parked, and counts their rows. Does not wait for the disk, which others are
+ * waiting for: what a crash brings back is sent once more, and changes nothing there.
+ */
 export async function confirmChanges(
   pool: Pool,
   changes: readonly Pick<Change, "seq">[],
@@ -56,7 +59,7 @@ export async function confirmChanges(
   await query(
     pool,
     `with gone as (delete from sync.changes where seq = any($1::bigint[])), counted as (${count(2)})
-     update sync.state set pushed_at = now()`,
+     update sync.state set pushed_at = now() where set_config('synchronous_commit', 'off', true) = 'off'`,
     [changes.map(({ seq }) => seq), ...columnsOf(counts)],
   );
 }
