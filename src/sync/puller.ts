@@ -1,7 +1,4 @@
-import { once } from "node:events";
-import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../http/log.ts";
-import { type AdvisoryLock, tryLock } from "../store/advisory-lock.ts";
 import { type Client, type Pool, transaction } from "../store/pool.ts";
 import {
   beginPull,
@@ -20,6 +17,7 @@ import { countRowsSent } from "../store/sync-changes.ts";
 import { listParkedKeys } from "../store/sync-parked.ts";
 import { type MirroredTable, type RowKey, readMirroredTables } from "../store/sync-rows.ts";
 import { noteProject } from "../store/sync-state.ts";
+import { LoneWorker } from "./lone-worker.ts";
 import type { Project } from "./project.ts";
 import { type FeedPage, ProjectReader } from "./project-reader.ts";
 
@@ -33,11 +31,7 @@ export interface PullerParts {
   readonly everyMs?: number;
 }
 
-/**
- * What the puller is at: `standby` while another process of this database does the work, `own` where the project is this very
- * database, and there is nothing to fetch.
- */
-export type PullerState = "starting" | "standby" | "own" | "idle" | "pulling" | "waiting";
+export type PullerState = LoneWorker<"pulling">["state"];
 
 /** How far the reading of everything is. */
 export interface PullProgress {
@@ -51,9 +45,6 @@ export interface PullProgress {
 /** Of `pg_advisory_lock(7203, …)`: one puller a database. */
 const pullerLock = 31;
 const everyDefaultMs = 5_000;
-const standbyMs = 2_000;
-/** After what should not happen. */
-const troubleMs = 2_000;
 /** Rows that were set aside and are tried again at once. */
 const parkedMax = 500;
 
@@ -65,28 +56,29 @@ const parkedMax = 500;
 export class Puller implements AsyncDisposable {
   readonly #parts: PullerParts;
   readonly #reader: ProjectReader;
-  readonly #stop = new AbortController();
-  readonly #done: Promise<void>;
+  readonly #worker: LoneWorker<"pulling">;
   #tables = new Map<string, MirroredTable>();
-  #state: PullerState = "starting";
   #isAllWanted = false;
   /** Somebody asked: what was set aside is tried again even where nothing new has come. */
   #isAsked = false;
   #hasNews = false;
   #rounds = 0;
   #pulls: TablePull[] = [];
-  #wake = new AbortController();
-  #watchers: (() => void)[] = [];
 
   constructor(parts: PullerParts) {
     this.#parts = parts;
     const onTrouble = (reason: string | null) => this.#tell(reason);
     this.#reader = new ProjectReader({ ...parts, onTrouble });
-    this.#done = this.#run();
+    this.#worker = new LoneWorker({
+      ...parts,
+      lock: pullerLock,
+      interrupted: "pulling was interrupted; it is tried again",
+      work: (signal) => this.#pull(signal),
+    });
   }
 
   get state(): PullerState {
-    return this.#state;
+    return this.#worker.state;
   }
 
   /** How many times it has caught up with the feed. */
@@ -115,7 +107,7 @@ export class Puller implements AsyncDisposable {
   /** There may be something new: looks at once. Where nothing gets through, it does not try more often for that. */
   wake(): void {
     this.#hasNews = true;
-    this.#wake.abort();
+    this.#worker.wake();
   }
 
   /** Looks at once, and tries again at once where nothing gets through, and what was set aside. */
@@ -127,62 +119,28 @@ export class Puller implements AsyncDisposable {
 
   /** Resolves when there is news: a page, a round, another state. Rejects when the signal aborts, or this is over. */
   changed(signal: AbortSignal): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const either = AbortSignal.any([signal, this.#stop.signal]);
-    if (either.aborted) reject(either.reason);
-    else either.addEventListener("abort", () => reject(either.reason), { once: true });
-    this.#watchers.push(resolve);
-    // Whoever asked may by then be at something else.
-    promise.catch(() => undefined);
-    return promise;
+    return this.#worker.changed(signal);
   }
 
   /** Lets the page under way go; it is read again next time. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new Error("the mirror stops"));
-    await this.#done;
+    await this.#worker[Symbol.asyncDispose]();
   }
 
-  async #run(): Promise<void> {
-    const { pool, log } = this.#parts;
-    const stop = this.#stop.signal;
-    while (!stop.aborted) {
-      try {
-        await using lock = await tryLock(pool, pullerLock);
-        if (lock) await this.#pull(lock);
-        else {
-          this.#enter("standby");
-          await this.#sleep(standbyMs);
-        }
-      } catch (error) {
-        if (stop.aborted) return;
-        // The database is away, as a rule: what was read is read again.
-        log.warn({ err: error }, "pulling was interrupted; it is tried again");
-        this.#enter("waiting");
-        await this.#sleep(troubleMs);
-      }
-    }
-  }
-
-  async #pull(lock: AdvisoryLock): Promise<void> {
+  async #pull(signal: AbortSignal): Promise<void> {
     const { pool, station, everyMs = everyDefaultMs } = this.#parts;
-    const signal = AbortSignal.any([this.#stop.signal, lock.lost]);
     await notePullError(pool, null);
     this.#tables = new Map((await readMirroredTables(pool)).map((table) => [table.name, table]));
     this.#pulls = await readPulls(pool);
-    if ((await this.#reader.head(signal)).project === station) {
-      this.#enter("own");
-      if (!signal.aborted) await once(signal, "abort");
-    }
+    if ((await this.#reader.head(signal)).project === station) await this.#worker.restAsOwn(signal);
     while (!signal.aborted) {
       this.#hasNews = false;
-      this.#enter("pulling");
+      this.#worker.enter("pulling");
       await this.#round(signal);
       if (!this.#isAllWanted) this.#rounds += 1;
-      this.#enter("idle");
-      if (!this.#hasNews) await this.#sleep(everyMs);
+      this.#worker.enter("idle");
+      if (!this.#hasNews) await this.#worker.sleep(everyMs);
     }
-    signal.throwIfAborted();
   }
 
   async #round(signal: AbortSignal): Promise<void> {
@@ -231,7 +189,7 @@ export class Puller implements AsyncDisposable {
         };
         await this.#apply([{ table, rows, gone: [] }], project, (client) => keepPull(client, next));
         this.#pulls = this.#pulls.map((each) => (each === before ? next : each));
-        this.#news();
+        this.#worker.news();
       }
     }
     this.#pulls = [];
@@ -263,7 +221,7 @@ export class Puller implements AsyncDisposable {
       if (page.changes.length > 0 || page.xid !== cursor.xid || String(page.seq) !== cursor.seq)
         await this.#apply(pulled, cursor.project, (client) => moved(client, cursor, page));
       isNew ||= pulled.length > 0;
-      this.#news();
+      this.#worker.news();
       if (!page.more) return isNew;
     }
   }
@@ -305,27 +263,10 @@ export class Puller implements AsyncDisposable {
 
   async #tell(reason: string | null): Promise<void> {
     const { pool, log } = this.#parts;
-    this.#enter(reason === null ? "pulling" : "waiting");
+    this.#worker.enter(reason === null ? "pulling" : "waiting");
     if (reason === null) log.info({}, "the project can be read again");
     else log.warn({ reason }, "the project cannot be read; changes of other stations wait there");
     await notePullError(pool, reason);
-  }
-
-  async #sleep(ms: number): Promise<void> {
-    this.#wake = new AbortController();
-    const signal = AbortSignal.any([this.#stop.signal, this.#wake.signal]);
-    await delay(ms, undefined, { signal }).catch(() => undefined);
-  }
-
-  #enter(state: PullerState): void {
-    this.#state = state;
-    this.#news();
-  }
-
-  #news(): void {
-    const watchers = this.#watchers;
-    this.#watchers = [];
-    for (const tell of watchers) tell();
   }
 }
 

@@ -1,12 +1,10 @@
-import { once } from "node:events";
-import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../http/log.ts";
-import { type AdvisoryLock, tryLock } from "../store/advisory-lock.ts";
 import type { Pool } from "../store/pool.ts";
 import { type Change, confirmChanges, countRowsSent, readChanges } from "../store/sync-changes.ts";
 import type { RowKey } from "../store/sync-rows.ts";
 import { noteProject, notePushError } from "../store/sync-state.ts";
 import { History } from "./history.ts";
+import { LoneWorker } from "./lone-worker.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
 import type { Project } from "./project.ts";
 import { type Delivery, Sender } from "./sender.ts";
@@ -22,11 +20,7 @@ export interface PusherParts {
   readonly onSent: () => void;
 }
 
-/**
- * What the pusher is at: `standby` while another process of this database does the work, `own` where the project is this
- * very database, and there is nothing to do.
- */
-export type PusherState = "starting" | "standby" | "own" | "idle" | "pushing" | "waiting";
+export type PusherState = LoneWorker<"pushing">["state"];
 
 /** Of `pg_advisory_lock(7203, …)`: one pusher a database. */
 const pusherLock = 30;
@@ -37,11 +31,8 @@ const pusherLock = 30;
  */
 const pageKeys = { least: 1_000, most: 10_000 };
 const idleMs = 300;
-const standbyMs = 2_000;
 /** Between two announcements: with each the project forgets what is old in its feed. */
 const announceMs = 6 * 60 * 60_000;
-/** After what should not happen. */
-const troubleMs = 2_000;
 
 /**
  * Carries every change of this database to the project: reads the outbox in order, sends the rows as they are now, and
@@ -51,12 +42,8 @@ export class Pusher implements AsyncDisposable {
   readonly history: History;
   readonly #parts: PusherParts;
   readonly #sender: Sender;
-  readonly #stop = new AbortController();
-  readonly #done: Promise<void>;
-  #state: PusherState = "starting";
+  readonly #worker: LoneWorker<"pushing">;
   #pageKeys = pageKeys.least;
-  #wake = new AbortController();
-  #watchers: (() => void)[] = [];
 
   constructor(parts: PusherParts) {
     this.#parts = parts;
@@ -64,15 +51,20 @@ export class Pusher implements AsyncDisposable {
     const onTrouble = async (reason: string | null) => {
       this.#pageKeys = pageKeys.least;
       await this.#tell(reason);
-      this.#enter(reason === null ? "pushing" : "waiting");
+      this.#worker.enter(reason === null ? "pushing" : "waiting");
     };
     this.#sender = new Sender({ ...parts, station: station.id, onTrouble });
     this.history = new History({ pool, tables, sender: this.#sender });
-    this.#done = this.#run();
+    this.#worker = new LoneWorker({
+      ...parts,
+      lock: pusherLock,
+      interrupted: "mirror interrupted; tries again",
+      work: (signal) => this.#push(signal),
+    });
   }
 
   get state(): PusherState {
-    return this.#state;
+    return this.#worker.state;
   }
 
   /** Epoch milliseconds of the next try while nothing gets through, else 0. */
@@ -83,57 +75,24 @@ export class Pusher implements AsyncDisposable {
   /** Looks for changes at once, and tries again at once what waits. */
   hurry(): void {
     this.#sender.hurry();
-    this.#wake.abort();
+    this.#worker.wake();
   }
 
   /** Resolves when there is news: a round, a step of the history, another state. Rejects when the signal aborts, or this is over. */
   changed(signal: AbortSignal): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const either = AbortSignal.any([signal, this.#stop.signal]);
-    if (either.aborted) reject(either.reason);
-    else either.addEventListener("abort", () => reject(either.reason), { once: true });
-    this.#watchers.push(resolve);
-    // Whoever asked may by then be at something else.
-    promise.catch(() => undefined);
-    return promise;
+    return this.#worker.changed(signal);
   }
 
   /** Lets the requests under way go; what they carried is sent again next time. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new Error("the mirror stops"));
-    await this.#done;
+    await this.#worker[Symbol.asyncDispose]();
   }
 
-  async #run(): Promise<void> {
-    const { pool, log } = this.#parts;
-    const stop = this.#stop.signal;
-    while (!stop.aborted) {
-      try {
-        await using lock = await tryLock(pool, pusherLock);
-        if (lock) await this.#push(lock);
-        else {
-          this.#enter("standby");
-          await this.#sleep(standbyMs);
-        }
-      } catch (error) {
-        if (stop.aborted) return;
-        // The database is away, as a rule: the outbox is in it, so nothing is lost, and nothing can be done meanwhile.
-        log.warn({ err: error }, "mirror interrupted; tries again");
-        this.#enter("waiting");
-        await this.#sleep(troubleMs);
-      }
-    }
-  }
-
-  async #push(lock: AdvisoryLock): Promise<void> {
+  async #push(signal: AbortSignal): Promise<void> {
     const { pool, station } = this.#parts;
-    const signal = AbortSignal.any([this.#stop.signal, lock.lost]);
     await notePushError(pool, null);
     await this.history.resume();
-    if ((await this.#meet(signal)) === station.id) {
-      this.#enter("own");
-      if (!signal.aborted) await once(signal, "abort");
-    }
+    if ((await this.#meet(signal)) === station.id) await this.#worker.restAsOwn(signal);
     let announcedAt = performance.now();
     while (!signal.aborted) {
       if (performance.now() - announcedAt > announceMs) {
@@ -145,10 +104,9 @@ export class Pusher implements AsyncDisposable {
       const hasMore = await this.history.step(signal);
       if (hasMore) await countRowsSent(pool, this.#sender.takeCounts());
       if (page.length > 0 || hasMore) this.#parts.onSent();
-      this.#enter(page.length > 0 || hasMore ? "pushing" : "idle");
-      if (page.length === 0 && !hasMore) await this.#sleep(idleMs);
+      this.#worker.enter(page.length > 0 || hasMore ? "pushing" : "idle");
+      if (page.length === 0 && !hasMore) await this.#worker.sleep(idleMs);
     }
-    signal.throwIfAborted();
   }
 
   /** Makes the station known to the project and gives the project's own id. */
@@ -168,7 +126,7 @@ export class Pusher implements AsyncDisposable {
   }
 
   async #carry(page: readonly Change[], signal: AbortSignal): Promise<void> {
-    this.#enter("pushing");
+    this.#worker.enter("pushing");
     this.#pageKeys = Math.min(2 * this.#pageKeys, pageKeys.most);
     await this.#sender.deliver(deliveriesOf(page, this.#parts.tables), signal);
     await confirmChanges(this.#parts.pool, page, this.#sender.takeCounts());
@@ -179,23 +137,6 @@ export class Pusher implements AsyncDisposable {
     if (reason === null) log.info({}, "project is back");
     else log.warn({ reason }, "nothing gets through to the project; changes wait in the database");
     await notePushError(pool, reason);
-  }
-
-  async #sleep(ms: number): Promise<void> {
-    this.#wake = new AbortController();
-    const signal = AbortSignal.any([this.#stop.signal, this.#wake.signal]);
-    await delay(ms, undefined, { signal }).catch(() => undefined);
-  }
-
-  #enter(state: PusherState): void {
-    this.#state = state;
-    this.#news();
-  }
-
-  #news(): void {
-    const watchers = this.#watchers;
-    this.#watchers = [];
-    for (const tell of watchers) tell();
   }
 }
 
