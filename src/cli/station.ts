@@ -87,7 +87,6 @@ const ofEveryServer = [
 ] as const;
 const ofTheAgent = ["DEEPSEEK_MODEL", "CHAT_MAX_TOKENS", "AGENT_TOOL_MODE"] as const;
 const ofTheMirror = [
-  "SUPABASE_URL",
   "SUPABASE_KEY",
   "SUPABASE_MIRROR",
   "SUPABASE_POSITION_PRECISION_M",

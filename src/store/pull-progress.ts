@@ -95,17 +95,6 @@ export async function endPull(pool: Pool): Promise<void> {
   await query(pool, "with over as (delete from sync.pull_progress) update sync.state set pulled_at = now()");
 }
 
-/** Keeps what is wrong with pulling, for whoever looks; null: nothing is. */
-export async function notePullError(pool: Pool, error: string | null): Promise<void> {
-  await query(
-    pool,
-    `update sync.state set pull_error = $1,
-       error_since = case when coalesce($1, push_error) is not null then coalesce(error_since, now()) end
-     where pull_error is distinct from $1`,
-    [error],
-  );
-}
-
 /** Keeps that the project has been asked and nothing new was there. */
 export async function notePulled(pool: Pool): Promise<void> {
   await query(pool, "update sync.state set pulled_at = now()");

@@ -84,13 +84,14 @@ export async function noteProject(pool: Pool, project: string): Promise<void> {
   );
 }
 
-/** Keeps what is wrong with pushing, for whoever looks; null: nothing is. */
-export async function notePushError(pool: Pool, error: string | null): Promise<void> {
+/** Keeps what is wrong with one direction, for whoever looks; null: nothing is. */
+export async function noteError(pool: Pool, direction: "push" | "pull", error: string | null): Promise<void> {
+  const [own, other] = direction === "push" ? ["push_error", "pull_error"] : ["pull_error", "push_error"];
   await query(
     pool,
-    `update sync.state set push_error = $1,
-       error_since = case when coalesce($1, pull_error) is not null then coalesce(error_since, now()) end
-     where push_error is distinct from $1`,
+    `update sync.state set ${own} = $1,
+       error_since = case when coalesce($1, ${other}) is not null then coalesce(error_since, now()) end
+     where ${own} is distinct from $1`,
     [error],
   );
 }

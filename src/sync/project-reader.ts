@@ -2,17 +2,13 @@ import type { PostgrestFilterBuilder } from "@supabase/supabase-js";
 import type { Cursor } from "../store/pull-progress.ts";
 import type { PulledRow } from "../store/sync-apply.ts";
 import type { MirroredTable, RowKey } from "../store/sync-rows.ts";
-import { Pace } from "./pace.ts";
+import { Contact, type ContactParts } from "./contact.ts";
 import type { Project, Reply } from "./project.ts";
-import { troubleOf } from "./trouble.ts";
-import { verdictOf } from "./verdict.ts";
 
-export interface ProjectReaderParts {
+export interface ProjectReaderParts extends ContactParts {
   readonly project: Project;
   /** Id of this station, whose own changes the feed leaves out. */
   readonly station: string;
-  /** Told when no answer comes, with the reason, and when one does again, with null. */
-  readonly onTrouble: (reason: string | null) => Promise<void>;
 }
 
 /** A piece of the project's feed of changes, in their order. */
@@ -52,20 +48,18 @@ const keysInUrlMax = 80;
  */
 export class ProjectReader {
   readonly #parts: ProjectReaderParts;
-  readonly #pace = new Pace({ firstMs: 200, mostMs: 15_000 });
-  readonly #alarmPace = new Pace({ firstMs: 1_000, mostMs: 60_000 });
+  readonly #contact: Contact;
   /** Rows, or changes of the feed, that are asked for at once. */
   readonly #limits = new Map<string, number>();
-  #isTroubled = false;
 
   constructor(parts: ProjectReaderParts) {
     this.#parts = parts;
+    this.#contact = new Contact(parts, 200);
   }
 
   /** Asks again now where it waits. */
   hurry(): void {
-    this.#pace.hurry();
-    this.#alarmPace.hurry();
+    this.#contact.hurry();
   }
 
   /** The end of the feed as it is now. */
@@ -165,31 +159,19 @@ export class ProjectReader {
   /** Asks until there is an answer; `name` is of what the sizes of earlier answers tell how much to ask for. */
   async #insist<T>(name: string, ask: (limit: number) => Promise<Reply<T>>, signal: AbortSignal): Promise<T> {
     for (;;) {
-      await this.#pace.wait(signal);
-      await this.#alarmPace.wait(signal);
+      await this.#contact.wait(signal);
       signal.throwIfAborted();
       const limit = this.#limits.get(name) ?? limitFirst;
       const reply = await ask(limit);
       signal.throwIfAborted();
       if (reply.error === null && reply.data !== null) {
-        await this.#answered();
+        await this.#contact.gotThrough();
         this.#limits.set(name, nextLimit(limit, reply.data));
         return reply.data;
       }
       this.#limits.set(name, Math.max(1, limit >> 1));
-      const pace = verdictOf(reply) === "alarm" ? this.#alarmPace : this.#pace;
-      pace.failed(this.#parts.project.quietMs);
-      this.#isTroubled = true;
-      await this.#parts.onTrouble(troubleOf(reply));
+      await this.#contact.failed(reply);
     }
-  }
-
-  async #answered(): Promise<void> {
-    this.#pace.succeeded();
-    this.#alarmPace.succeeded();
-    if (!this.#isTroubled) return;
-    this.#isTroubled = false;
-    await this.#parts.onTrouble(null);
   }
 }
 

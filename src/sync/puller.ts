@@ -6,7 +6,6 @@ import {
   endPull,
   keepPull,
   moveCursor,
-  notePullError,
   notePulled,
   readCursor,
   readPulls,
@@ -16,7 +15,7 @@ import { type Applied, applyPulled, keyOf, type Pulled, type PulledRow } from ".
 import { countRowsSent } from "../store/sync-changes.ts";
 import { listParkedKeys } from "../store/sync-parked.ts";
 import { type MirroredTable, type RowKey, readMirroredTables } from "../store/sync-rows.ts";
-import { noteProject } from "../store/sync-state.ts";
+import { noteError, noteProject } from "../store/sync-state.ts";
 import { LoneWorker } from "./lone-worker.ts";
 import type { Project } from "./project.ts";
 import { type FeedPage, ProjectReader } from "./project-reader.ts";
@@ -129,7 +128,7 @@ export class Puller implements AsyncDisposable {
 
   async #pull(signal: AbortSignal): Promise<void> {
     const { pool, station, everyMs = everyDefaultMs } = this.#parts;
-    await notePullError(pool, null);
+    await noteError(pool, "pull", null);
     this.#tables = new Map((await readMirroredTables(pool)).map((table) => [table.name, table]));
     this.#pulls = await readPulls(pool);
     if ((await this.#reader.head(signal)).project === station) await this.#worker.restAsOwn(signal);
@@ -266,7 +265,7 @@ export class Puller implements AsyncDisposable {
     this.#worker.enter(reason === null ? "pulling" : "waiting");
     if (reason === null) log.info({}, "the project can be read again");
     else log.warn({ reason }, "the project cannot be read; changes of other stations wait there");
-    await notePullError(pool, reason);
+    await noteError(pool, "pull", reason);
   }
 }
 

@@ -2,7 +2,7 @@ import type { Log } from "../http/log.ts";
 import type { Pool } from "../store/pool.ts";
 import { type Change, confirmChanges, countRowsSent, readChanges } from "../store/sync-changes.ts";
 import type { RowKey } from "../store/sync-rows.ts";
-import { noteProject, notePushError } from "../store/sync-state.ts";
+import { noteError, noteProject } from "../store/sync-state.ts";
 import { History } from "./history.ts";
 import { LoneWorker } from "./lone-worker.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
@@ -90,7 +90,7 @@ export class Pusher implements AsyncDisposable {
 
   async #push(signal: AbortSignal): Promise<void> {
     const { pool, station } = this.#parts;
-    await notePushError(pool, null);
+    await noteError(pool, "push", null);
     await this.history.resume();
     if ((await this.#meet(signal)) === station.id) await this.#worker.restAsOwn(signal);
     let announcedAt = performance.now();
@@ -136,7 +136,7 @@ export class Pusher implements AsyncDisposable {
     const { pool, log } = this.#parts;
     if (reason === null) log.info({}, "project is back");
     else log.warn({ reason }, "nothing gets through to the project; changes wait in the database");
-    await notePushError(pool, reason);
+    await noteError(pool, "push", reason);
   }
 }
 

@@ -3,21 +3,18 @@ import type { Pool } from "../store/pool.ts";
 import type { RowCount } from "../store/sync-changes.ts";
 import { countParked, parkRows, type Refusal, unparkRows } from "../store/sync-parked.ts";
 import { missingKeys, type RowKey, readRows, type SentRow } from "../store/sync-rows.ts";
+import { Contact, type ContactParts } from "./contact.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
-import { Pace } from "./pace.ts";
 import type { Project, Reply } from "./project.ts";
 import { shorten } from "./shorten.ts";
-import { troubleOf } from "./trouble.ts";
 import { verdictOf } from "./verdict.ts";
 
-export interface SenderParts {
+export interface SenderParts extends ContactParts {
   readonly pool: Pool;
   readonly project: Project;
   readonly log: Log;
   /** Id of this station, which the rows that were made here are sent with. */
   readonly station: string;
-  /** Told when nothing gets through, with the reason, and when something does again, with null. */
-  readonly onTrouble: (reason: string | null) => Promise<void>;
 }
 
 /** Keys of one table whose rows are to become in the project what they are here. */
@@ -53,30 +50,27 @@ const slowMax = 2;
  */
 export class Sender {
   readonly #parts: SenderParts;
-  /** Away or busy; and what only a person can mend, which is asked after less often. */
-  readonly #pace = new Pace({ firstMs: 100, mostMs: 15_000 });
-  readonly #alarmPace = new Pace({ firstMs: 1_000, mostMs: 60_000 });
+  readonly #contact: Contact;
   /** Rows that were asked for at once last, by table: fewer where they are large. */
   readonly #chunks = new Map<string, number>();
   /** Months that surely have a partition in the project. */
   readonly #months = new Set<string>();
   #counts = new Map<string, RowCount>();
   #parked: number | undefined;
-  #isTroubled = false;
 
   constructor(parts: SenderParts) {
     this.#parts = parts;
+    this.#contact = new Contact(parts, 100);
   }
 
   /** Epoch milliseconds of the next try where nothing gets through; 0 where it does. */
   get nextTryAt(): number {
-    return Math.max(this.#pace.nextTryAt, this.#alarmPace.nextTryAt);
+    return this.#contact.nextTryAt;
   }
 
   /** Tries again now what waits. */
   hurry(): void {
-    this.#pace.hurry();
-    this.#alarmPace.hurry();
+    this.#contact.hurry();
   }
 
   /** What went over since the last call. */
@@ -212,29 +206,17 @@ export class Sender {
   /** Sends until something final is answered: that it is done, or refused; or, of what can be taken apart, too slow. */
   async #insist(send: () => Promise<Reply>, signal: AbortSignal, isDivisible = false): Promise<Reply> {
     for (let timeouts = 0; ; ) {
-      await this.#pace.wait(signal);
-      await this.#alarmPace.wait(signal);
+      await this.#contact.wait(signal);
       const reply = await send();
       const verdict = verdictOf(reply);
       if (verdict === "done" || verdict === "refused") {
-        await this.#gotThrough();
+        await this.#contact.gotThrough();
         return reply;
       }
       if (isTimeout(reply)) timeouts += 1;
       if (isDivisible && timeouts >= slowMax) return reply;
-      const pace = verdict === "alarm" ? this.#alarmPace : this.#pace;
-      pace.failed(this.#parts.project.quietMs);
-      this.#isTroubled = true;
-      await this.#parts.onTrouble(troubleOf(reply));
+      await this.#contact.failed(reply);
     }
-  }
-
-  async #gotThrough(): Promise<void> {
-    this.#pace.succeeded();
-    this.#alarmPace.succeeded();
-    if (!this.#isTroubled) return;
-    this.#isTroubled = false;
-    await this.#parts.onTrouble(null);
   }
 
   /** PostgREST inserts into the table of all months, which takes no row of a month that has no partition. */

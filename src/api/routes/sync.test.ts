@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openPool } from "../../store/pool.ts";
 import { confirmChanges, readChanges, recordChanges } from "../../store/sync-changes.ts";
-import { ensureStation, notePushError, stopRecording } from "../../store/sync-state.ts";
+import { ensureStation, noteError, stopRecording } from "../../store/sync-state.ts";
 import { type TestApi, testApi } from "../api.fixture.ts";
 
 let api: TestApi;
@@ -36,7 +36,7 @@ test("what waits, for how long and why, is in the report and the metrics, down t
   await recordChanges(api.pool, ["devices", "positions"]);
   await ensureStation(api.pool, "barn");
   await api.post("/api/v1/positions", [position(1), position(2)]);
-  await notePushError(api.pool, "the project does not answer");
+  await noteError(api.pool, "push", "the project does not answer");
   const waiting = await report();
   assert.partialDeepStrictEqual(waiting, {
     station: { name: "barn" },
@@ -49,7 +49,7 @@ test("what waits, for how long and why, is in the report and the metrics, down t
 
   const sent = { direction: "push", table: "positions", outcome: "sent", rows: 2 } as const;
   await confirmChanges(api.pool, await readChanges(api.pool, 100), [sent]);
-  await notePushError(api.pool, null);
+  await noteError(api.pool, "push", null);
   assert.partialDeepStrictEqual(await report(), { changes_waiting: 0, lag_seconds: 0, push_error: null });
   assert.match(
     await metrics(),

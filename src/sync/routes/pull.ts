@@ -2,8 +2,7 @@ import type { LocalHandler } from "../../http/local-socket.ts";
 import { readSyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
 import { type Comparison, compareTables } from "../compare.ts";
-import type { Puller } from "../puller.ts";
-import { SyncError } from "../sync-error.ts";
+import { mirrorElsewhere, SyncError } from "../sync-error.ts";
 import { untilSent } from "./push.ts";
 
 /** A line of what `POST /pull` answers: news, and at last the end of it. */
@@ -58,7 +57,7 @@ export async function* untilPulled(
   while (!signal.aborted) {
     // Listened to first: what happens while the database is read is not missed.
     const changed = puller.changed(signal);
-    if (puller.state === "standby" || puller.state === "own") throw elsewhere(puller);
+    if (puller.state === "standby" || puller.state === "own") throw mirrorElsewhere(puller.state, "fetch");
     if (puller.rounds >= wanted) return;
     const { table = null, rowsPulled = 0, rowsTotal = 0 } = puller.progress ?? {};
     const { pull_error } = await readSyncReport(pool);
@@ -74,13 +73,4 @@ export async function* untilPulled(
 async function settled(context: SyncContext, signal: AbortSignal): Promise<void> {
   for await (const _ of untilSent(context, true, signal));
   for await (const _ of untilPulled(context, true, signal));
-}
-
-function elsewhere({ state }: Puller): SyncError {
-  return new SyncError(
-    "mirror-elsewhere",
-    state === "own"
-      ? "SUPABASE_URL is this station's own database: there is nothing to fetch."
-      : "Another station process works on this database's mirror; ask that one.",
-  );
 }

@@ -5,7 +5,7 @@ import { readSyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
 import { type Comparison, compareTables } from "../compare.ts";
 import type { Pusher } from "../pusher.ts";
-import { SyncError } from "../sync-error.ts";
+import { mirrorElsewhere, SyncError } from "../sync-error.ts";
 
 /** A line of what `POST /push` and `POST /retry` answer: news, and at last the end of it. */
 export type PushNews =
@@ -60,7 +60,7 @@ export async function* untilSent(
   for (;;) {
     // Listened to first: what happens while the database is read is not missed.
     const changed = pusher.changed(signal);
-    if (pusher.state === "standby" || pusher.state === "own") throw elsewhere(pusher);
+    if (pusher.state === "standby" || pusher.state === "own") throw mirrorElsewhere(pusher.state, "mirror");
     if (!pusher.history.isUnderWay && !(await isWaiting(pool, newest))) return;
     const news = await progressOf(pool, pusher);
     yield news;
@@ -75,13 +75,4 @@ async function progressOf(pool: Pool, { history, state }: Pusher): Promise<PushN
   const { table = null, rowsSent = 0, rowsTotal = 0 } = history.progress ?? {};
   const error = state === "waiting" ? push_error : null;
   return { kind: "progress", table, rows_sent: rowsSent, rows_total: rowsTotal, changes_waiting, error };
-}
-
-function elsewhere({ state }: Pusher): SyncError {
-  return new SyncError(
-    "mirror-elsewhere",
-    state === "own"
-      ? "SUPABASE_URL is this station's own database: there is nothing to mirror."
-      : "Another station process works on this database's mirror; ask that one.",
-  );
 }

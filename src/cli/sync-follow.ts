@@ -1,0 +1,66 @@
+import { linesLocally } from "../http/local-client.ts";
+import type { Comparison } from "../sync/compare.ts";
+import { oneLine } from "./plain-text.ts";
+import { Progress } from "./progress.ts";
+import { printTable } from "./table.ts";
+
+/** A line of news of the mirror: how far it is, and at last how it ended. */
+type News =
+  | { readonly kind: "progress"; readonly error: string | null }
+  | { readonly kind: "done"; readonly parked_rows: number; readonly compared?: readonly Comparison[] };
+
+/** Rows that are over, and in all, where that is known; `done` is told of the total with which the bar began. */
+type Counting<T> = (progress: T) => {
+  readonly total: number;
+  readonly done: (total: number) => number;
+};
+
+/** Asks the service for a work, shows on a terminal how it goes on, and gives how it ended. */
+export async function followSync<T extends News>(
+  socket: string,
+  { path, body }: { readonly path: string; readonly body: object },
+  counting: Counting<Extract<T, { kind: "progress" }>>,
+): Promise<Extract<T, { kind: "done" }>> {
+  let bar: Progress | undefined;
+  let told: string | null = null;
+  try {
+    for await (const news of linesLocally<T>(socket, { method: "POST", path, body })) {
+      if (news.kind === "done") return news as Extract<T, { kind: "done" }>;
+      const { total, done } = counting(news as Extract<T, { kind: "progress" }>);
+      if (total > 0) bar ??= new Progress(process.stderr, total);
+      const gone = done(bar?.total ?? 0);
+      bar?.update(gone, gone);
+      if (news.error !== null && news.error !== told) {
+        bar?.end();
+        console.error(`Waiting: ${oneLine(news.error)}`);
+      }
+      told = news.error;
+    }
+  } finally {
+    bar?.end();
+  }
+  throw new Error("the service ended its answer without a result");
+}
+
+/** Prints how it ended. */
+export function printDone(
+  { parked_rows: parked, compared }: Extract<News, { kind: "done" }>,
+  what: string,
+): void {
+  console.log(what);
+  if (parked > 0) console.log(`${parked} set aside, since one side refuses them: pugmark sync status`);
+  if (compared) printCompared(compared);
+}
+
+/** Both sides of each table, and whether they are the same. */
+function printCompared(compared: readonly Comparison[]): void {
+  printTable(
+    ["table", "rows here", "in the project", ""],
+    compared.map(({ table, here, project, same, problem }) => [
+      table,
+      here.rows.toLocaleString("en"),
+      project?.rows.toLocaleString("en") ?? "?",
+      same === null ? (problem ?? "") : same ? "same" : "differ",
+    ]),
+  );
+}
