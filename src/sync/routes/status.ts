@@ -34,10 +34,11 @@ export function statusRoute(context: SyncContext): LocalHandler {
 }
 
 async function readStatus({ pool, pusher, puller, inbox, projectUrl }: SyncContext): Promise<SyncStatus> {
+  // Before the database is read, in which the reason for waiting is written first.
+  const { state, nextTryAt } = pusher;
   const [report, parked] = await Promise.all([readSyncReport(pool), listParked(pool, parkedShown)]);
-  const { nextTryAt } = pusher;
   return {
-    state: pusher.state,
+    state,
     project: new URL(projectUrl).origin,
     ...report,
     next_try_at: nextTryAt === 0 ? null : new Date(nextTryAt).toISOString(),
