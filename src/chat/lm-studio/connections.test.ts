@@ -48,11 +48,11 @@ async function serving(answer?: (socket: Socket, request: string) => void) {
 }
 
 /** Asks, and gives what is told until the end, or what it failed of. */
-function ask(connections: Connections, { body = "{}", onBody = (_: string) => {} } = {}) {
+function ask(connections: Connections, { body = "{}", onBody = (_: string) => {}, onSent = () => {} } = {}) {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   let said = "";
   const requester: Requester = {
-    onSent: () => {},
+    onSent,
     onHead: () => {},
     onBody: (bytes) => {
       said += bytes;
@@ -88,6 +88,26 @@ test("requests at once each have a connection of their own", async () => {
   const answers = [1, 2, 3].map(() => ask(server.connections).answer);
   assert.deepEqual(await Promise.all(answers), ["Hello", "Hello", "Hello"]);
   assert.equal(server.sockets.length, 3);
+});
+
+test("many requests are written together at the end of their turn, but for those that were aborted by then", async () => {
+  const bodies: string[] = [];
+  await using server = await serving((socket, request) => {
+    bodies.push(request.slice(request.indexOf("\r\n\r\n") + 4));
+    socket.write(hello);
+  });
+  // Connections that are there already: else their being made is what is waited for.
+  const names = Array.from({ length: 20 }, (_, index) => String(index));
+  await Promise.all(names.map((body) => ask(server.connections, { body }).answer));
+  bodies.length = 0;
+  const sent: string[] = [];
+  const asked = names.map((body) => ask(server.connections, { body, onSent: () => sent.push(body) }));
+  const atOnce = [...sent];
+  asked.at(-1)?.abort();
+  const [last, ...others] = names.toReversed();
+  await Promise.all(asked.slice(0, -1).map(({ answer }) => answer));
+  assert.ok(atOnce.length < others.length && !sent.includes(String(last)));
+  assert.deepEqual([sent.sort(), bodies.sort()], [others.sort(), others.sort()]);
 });
 
 test("one that the other side closed while it was idle is not used again", async () => {

@@ -42,6 +42,39 @@ test("chunks are what they would be, parsed one by one", () => {
   ]);
 });
 
+test("words that need no parser are what the parser makes of them, and what needs one gets it", () => {
+  const said = (content: string) => chunk({ role: "assistant", content });
+  const odd = (inside: string) => said("x").replace(/"content":"x"/, inside);
+  assertRead([
+    ...[
+      "Hi",
+      "",
+      " the",
+      "ü",
+      "\u2028",
+      "🐾",
+      "\ud83d",
+      "twelve chars",
+      "thirteen char",
+      '"',
+      "\\",
+      "\n",
+      "\u007f",
+      "}",
+      '"}',
+    ].map(said),
+    odd('"content":"a\tb"'),
+    odd('"content":"'),
+    odd('"content":"a","b":"c"'),
+    odd('"content":"a","content":"b"'),
+    odd('"content":"a\\"'),
+    odd('"content":"}'),
+    odd('"content": "a"'),
+    odd('"content":"a" '),
+    said("end"),
+  ]);
+});
+
 test("what only looks like the chunk before is read anew", () => {
   assertRead([
     chunk({ content: "a" }),

@@ -26,8 +26,9 @@ export class PayloadReader {
     // Compared as pieces: at this length that takes 0.4 of the time of startsWith and endsWith.
     if (start === 0 || end < start || data.slice(0, start) !== this.#before) return undefined;
     if (data.slice(end) !== this.#after) return undefined;
+    const delta = data.slice(start, end);
     // What is JSON by itself between the two is the delta and nothing beside it.
-    return parsed(data.slice(start, end));
+    return wordIn(delta) ?? parsed(delta);
   }
 
   #learn(data: string, value: unknown): void {
@@ -45,6 +46,21 @@ export class PayloadReader {
 }
 
 const mark = '"delta":';
+const wordStart = '{"role":"assistant","content":"';
+const wordEnd = '"}';
+/** Of a longer text only a window would be made, which keeps everything in memory that was read with it. */
+const wordCharsMax = 12;
+
+/** A delta as LM Studio writes it for nearly every token, read without a parser. */
+function wordIn(delta: string): { readonly role: string; readonly content: string } | undefined {
+  const chars = delta.length - wordStart.length - wordEnd.length;
+  if (chars < 0 || chars > wordCharsMax) return undefined;
+  if (!delta.startsWith(wordStart) || !delta.endsWith(wordEnd)) return undefined;
+  const content = delta.slice(wordStart.length, -wordEnd.length);
+  return needsParser.test(content) ? undefined : { role: "assistant", content };
+}
+
+const needsParser = /["\\\p{Cc}]/u;
 
 /** `undefined` where the text is not JSON. */
 export function parsed(text: string): unknown {
