@@ -1,7 +1,7 @@
 // A Supabase project to measure against. A real one is on another machine: this one runs at a low priority, so that it takes
 // less of what the station would otherwise have for itself.
 import { once } from "node:events";
-import { constants, setPriority } from "node:os";
+import { giveWay } from "../../src/sync/priority.ts";
 import { startSupabaseProject } from "../../test/support/supabase-project.ts";
 
 export interface ProjectAddress {
@@ -10,7 +10,7 @@ export interface ProjectAddress {
   readonly databaseUrl: string;
 }
 
-setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+giveWay();
 await using project = await startSupabaseProject();
 const { url, secretKey, databaseUrl } = project;
 process.send?.({ url, secretKey, databaseUrl } satisfies ProjectAddress);

@@ -1,20 +1,20 @@
 import { once } from "node:events";
 import { writeSync } from "node:fs";
-import { constants, hostname, setPriority } from "node:os";
+import { hostname } from "node:os";
 import { serviceSettings } from "../config/service-settings.ts";
 import { readSupervision } from "../config/supervision.ts";
 import { localSocketPath, serveLocally } from "../http/local-socket.ts";
 import { openLog } from "../http/log.ts";
 import { openPool } from "../store/pool.ts";
 import { startSync } from "./app.ts";
+import { giveWay } from "./priority.ts";
 import { startRecording } from "./recording.ts";
 import { SyncError, syncStatusOf } from "./sync-error.ts";
 
 const config = serviceSettings("SUPABASE_SERVICE_ROLE");
 const { SUPABASE_URL: url, SUPABASE_SERVICE_ROLE: key, PUGMARK_HOME: home } = config;
 if (url === undefined || key === undefined) fail("SUPABASE_URL and SUPABASE_SERVICE_ROLE are not both set");
-// Whoever waits for an answer of the station goes first.
-setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+giveWay();
 
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
