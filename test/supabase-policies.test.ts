@@ -20,6 +20,7 @@ const expected: Record<string, Record<Role, string>> = {
   "public.devices": is("....", "s...", "S...", "S...", "SIUD", "SIUD", "S..."),
   "public.subjects": is("....", "siu.", "Siu.", "SIU.", "SIUD", "SIUD", "S..."),
   "public.deployments": is("....", "siud", "Siud", "SIUD", "SIUD", "SIUD", "S..."),
+  "public.photos": is("....", "s...", "S...", "S...", "SIUD", "SIUD", "S..."),
   "public.positions": is("....", "s...", "S...", "S...", "SIUD", "SIUD", "S..."),
   "public.positions_y2024m03": is("....", "....", "....", "....", "....", "....", "...."),
   "public.last_positions": is("....", "s...", "S...", "S...", "S...", "SIUD", "S..."),
@@ -62,6 +63,11 @@ const rows: Record<string, { readonly columns: string; readonly values: string; 
     "id, device_id, subject_id, ended_at",
     "gen_random_uuid(), $DEVICE, $SUBJECT, '1970-01-01'",
     "subject_id",
+  ),
+  "public.photos": row(
+    "id, subject_id, sha256, media_type, bytes",
+    "gen_random_uuid(), $SUBJECT, repeat('0', 64), 'image/png', 1",
+    "caption",
   ),
   "public.positions": row("device_id, time, lat, lon", "gen_random_uuid(), '2024-03-01', 1, 2", "lat"),
   "public.positions_y2024m03": row(

@@ -8,6 +8,9 @@ export type ApiErrorCode =
   | "too-many-positions"
   | "device-unknown"
   | "subject-unknown"
+  | "photo-unknown"
+  | "photo-elsewhere"
+  | "photo-unrecognised"
   | "cursor-invalid"
   | "range-invalid"
   | "manager-away"
@@ -25,6 +28,9 @@ const apiStatusOf = {
   "too-many-positions": 413,
   "device-unknown": 404,
   "subject-unknown": 404,
+  "photo-unknown": 404,
+  "photo-elsewhere": 404,
+  "photo-unrecognised": 415,
   "cursor-invalid": 400,
   "range-invalid": 400,
   "manager-away": 503,

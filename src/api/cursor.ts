@@ -1,3 +1,4 @@
+import type { PhotoCursor } from "../store/photos.ts";
 import type { TrackCursor } from "../store/tracks.ts";
 import { ApiError } from "./api-error.ts";
 
@@ -31,6 +32,20 @@ export function parseNameCursor(cursor: string | undefined): string | undefined 
   const text = decode(cursor);
   if (!text.startsWith("n ") || text.includes("\0")) throw invalid();
   return text.slice(2);
+}
+
+/** A page's place in a list of photos. */
+export function photoCursor({ createdAt, id }: PhotoCursor): string {
+  return encode(`p ${createdAt} ${id}`);
+}
+
+/** Throws `ApiError` `cursor-invalid`. */
+export function parsePhotoCursor(cursor: string | undefined): PhotoCursor | undefined {
+  if (cursor === undefined) return undefined;
+  const place = /^p (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) ([\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12})$/;
+  const [, createdAt, id] = place.exec(decode(cursor)) ?? [];
+  if (createdAt === undefined || id === undefined || Number.isNaN(Date.parse(createdAt))) throw invalid();
+  return { createdAt, id };
 }
 
 /** RFC 8288: the same request for the page that follows. */

@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 
-type MediaType = "image/jpeg" | "image/png" | "image/webp";
+export type MediaType = "image/jpeg" | "image/png" | "image/webp";
 
 /** A picture that shows what it showed before, and says nothing else. */
 export interface CleanPicture {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import { stateDeployment } from "./deployments.ts";
+import { photoIdOf } from "./known-ids.ts";
 import { openPool, type Pool, query } from "./pool.ts";
 import { PositionStore } from "./positions.ts";
 
@@ -34,6 +35,11 @@ async function idsOf(pool: Pool) {
   );
   return rows;
 }
+
+test("a photo's id is that of its subject and file, for good", () => {
+  const subject = "41635e4d-56fc-5131-a2b4-0820dbe81b87";
+  assert.equal(photoIdOf(subject, "0".repeat(64)), "0d6879f6-eb20-5c10-9576-e341c19ede0f");
+});
 
 test("stations that meet the same devices make the same rows of them, in whatever order", async () => {
   const [one, two] = stations as [Pool, Pool];

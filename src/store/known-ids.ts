@@ -17,3 +17,8 @@ export function subjectIdOf(name: string): string {
 export function deploymentIdOf(deviceId: string, subjectId: string, startedAt: string): string {
   return uuidv5(`deployment ${deviceId} ${subjectId} ${startedAt}`, namespace);
 }
+
+/** The id of a photo by what it shows and its file's SHA-256, in hexadecimal. */
+export function photoIdOf(subjectId: string, sha256: string): string {
+  return uuidv5(`photo ${subjectId} ${sha256}`, namespace);
+}

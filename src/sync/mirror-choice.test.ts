@@ -15,6 +15,7 @@ const tables = [
   table("devices", 10),
   table("subjects", 10),
   table("deployments", 20, "devices", "subjects"),
+  table("photos", 20, "subjects"),
   table("positions", 30),
   table("interactions", 30),
 ];
@@ -43,8 +44,10 @@ test("a name that is no table's is refused, with those that there are", () => {
 });
 
 test("where positions are coarse, what would tell more goes only if it is named", () => {
-  assert.ok(!chosen(["all"], 1_000).includes("interactions"));
-  assert.ok(chosen(["all", "interactions"], 1_000).includes("interactions"));
+  for (const name of ["interactions", "photos"]) {
+    assert.ok(!chosen(["all"], 1_000).includes(name));
+    assert.ok(chosen(["all", name], 1_000).includes(name));
+  }
 });
 
 test("only positions are made coarse, and only where that is asked for", () => {

@@ -18,7 +18,7 @@ export interface MirrorChoice {
 }
 
 /** What would tell more than a coarse position: it goes only where it is named. */
-const telling = new Set(["interactions", "conversations"]);
+const telling = new Set(["interactions", "conversations", "photos"]);
 
 /**
  * The tables that go to the project, parents first; those that a named one refers to go with it, since no row can go without

@@ -48,18 +48,12 @@ export const Subject = Type.Object(
   { $id: "Subject" },
 );
 
-const SubjectId = Type.Object({
+export const SubjectId = Type.Object({
   id: Type.String({ maxLength: 200, description: "id or name of the subject" }),
 });
 
 /** Who is tracked, where they went, and which device was on whom. */
 export function subjectRoutes(app: App, { pool }: { readonly pool: Pool }): void {
-  const subjectOf = async (id: string): Promise<StoredSubject> => {
-    const subject = await findSubject(pool, id);
-    if (!subject) throw new ApiError("subject-unknown", "There is no subject of that id or name.");
-    return subject;
-  };
-
   app.get(
     "/api/v1/subjects",
     {
@@ -93,7 +87,7 @@ export function subjectRoutes(app: App, { pool }: { readonly pool: Pool }): void
         response: { 200: ref(Subject), ...problems(400, 404, 503) },
       },
     },
-    async ({ params }) => (await subjectOf(params.id)) as never,
+    async ({ params }) => (await subjectOf(pool, params.id)) as never,
   );
 
   app.get(
@@ -110,7 +104,7 @@ export function subjectRoutes(app: App, { pool }: { readonly pool: Pool }): void
     },
     async ({ params, query }) => {
       const range = rangeOf(query);
-      const subject = await subjectOf(params.id);
+      const subject = await subjectOf(pool, params.id);
       const meter = new TrackMeter({ includeOutliers: query.include_outliers });
       await measureTrack(pool, subject.id, range, meter);
       return summaryJson(subject, meter.summary());
@@ -146,7 +140,7 @@ export function subjectRoutes(app: App, { pool }: { readonly pool: Pool }): void
       const format = formatFor(query.format, headers.accept);
       const track = { ...rangeOf(query), includeOutliers: query.include_outliers };
       const after = parseTrackCursor(query.cursor);
-      const subject = await subjectOf(params.id);
+      const subject = await subjectOf(pool, params.id);
       reply.type(mediaTypeOf[format]).header("vary", "accept");
       if (format === "json" || query.limit !== undefined || after) {
         const limit = query.limit ?? limitStandard;
@@ -216,6 +210,13 @@ export function subjectRoutes(app: App, { pool }: { readonly pool: Pool }): void
       return outcome;
     },
   );
+}
+
+/** The subject of that id or name. Throws `ApiError` `subject-unknown`. */
+export async function subjectOf(pool: Pool, id: string): Promise<StoredSubject> {
+  const subject = await findSubject(pool, id);
+  if (!subject) throw new ApiError("subject-unknown", "There is no subject of that id or name.");
+  return subject;
 }
 
 const pageOf = {
