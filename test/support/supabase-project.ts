@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { projectRoot } from "../../src/config/config.ts";
 import { freePort } from "./ports.ts";
@@ -19,7 +21,9 @@ export interface SupabaseProject extends AsyncDisposable {
   readonly jwtSecret: string;
   /** Its database, as the owner of the schema. */
   readonly databaseUrl: string;
-  /** Ends the server with SIGKILL; its database stays. Resolves when it has gone. */
+  /** Where Storage keeps its objects: each is a file in the folder of its bucket. */
+  readonly folder: string;
+  /** Ends the server with SIGKILL; its database and its objects stay. Resolves when it has gone. */
   readonly kill: () => Promise<void>;
   /** Starts it at the same address, after ending it where it runs. Resolves when it answers. */
   readonly restart: () => Promise<void>;
@@ -37,6 +41,7 @@ export async function startSupabaseProject(): Promise<SupabaseProject> {
     jwtSecret: randomBytes(32).toString("hex"),
     publishableKey: `sb_publishable_${randomBytes(16).toString("hex")}`,
     secretKey: `sb_secret_${randomBytes(16).toString("hex")}`,
+    folder: mkdtempSync(join(tmpdir(), "pugmark-objects-")),
   };
   let server = await startServer(settings);
   return {
@@ -50,6 +55,7 @@ export async function startSupabaseProject(): Promise<SupabaseProject> {
     async [Symbol.asyncDispose]() {
       await end(server);
       await database[Symbol.asyncDispose]();
+      rmSync(settings.folder, { recursive: true, force: true });
     },
   };
 }

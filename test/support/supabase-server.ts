@@ -2,9 +2,10 @@
 // Its settings come as its parent's first message, so that no key is in the list of processes.
 import { once } from "node:events";
 import { serve } from "@hono/node-server";
-import { App } from "@supabase/lite";
+import { App, setExperimental } from "@supabase/lite";
 import { createPostgresConnection } from "@supabase/lite/postgres";
 import pg from "pg";
+import { objectsIn } from "./storage-objects.ts";
 
 export interface SupabaseServerSettings {
   readonly databaseUrl: string;
@@ -12,6 +13,8 @@ export interface SupabaseServerSettings {
   readonly jwtSecret: string;
   readonly publishableKey: string;
   readonly secretKey: string;
+  /** Where Storage keeps its objects. */
+  readonly folder: string;
 }
 
 const roles = "anon, authenticated, service_role";
@@ -23,6 +26,7 @@ const [settings] = (await once(process, "message")) as [SupabaseServerSettings];
 const database = new pg.Client({ connectionString: settings.databaseUrl });
 await database.connect();
 const ours = await grants(database);
+setExperimental("storage", true);
 const app = new App({
   connection: createPostgresConnection({
     url: settings.databaseUrl,
@@ -34,7 +38,9 @@ const app = new App({
     publishable_key: settings.publishableKey,
     secret_key: settings.secretKey,
   },
+  storage: { enabled: true, file_size_limit: "50MiB" },
 });
+app._storageAdapter = objectsIn(settings.folder);
 await app.ensureSystemSchema();
 // The first request is what makes it grant everything to everybody.
 const first = new Request(`http://127.0.0.1:${settings.port}/rest/v1/subjects?limit=1`, {
