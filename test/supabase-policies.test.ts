@@ -38,6 +38,8 @@ const expected: Record<string, Record<Role, string>> = {
   "sync.row_counts": is("....", "....", "....", "....", "....", "SIU.", "...."),
   "sync.push_progress": is("....", "....", "....", "....", "....", "SIUD", "...."),
   "sync.pull_progress": is("....", "....", "....", "....", "....", "SIUD", "...."),
+  "sync.photo_files": is("....", "....", "....", "....", "....", "SIUD", "...."),
+  "sync.photo_objects": is("....", "....", "....", "....", "....", "SIUD", "...."),
   "sync.parked_rows": is("....", "....", "....", "....", "....", "SIUD", "...."),
   "sync.overruled_rows": is("....", "....", "....", "....", "....", "S..D", "...."),
   "sync.state": is("....", "....", "....", "....", "S...", "S.U.", "...."),
@@ -122,6 +124,8 @@ const rows: Record<string, { readonly columns: string; readonly values: string; 
   ),
   "sync.push_progress": row("table_name, rows_total", "gen_random_uuid(), 1", "is_done"),
   "sync.pull_progress": row("table_name, rows_total", "gen_random_uuid(), 1", "is_done"),
+  "sync.photo_files": row("photo_id, is_here", "$PHOTO, true", "attempts"),
+  "sync.photo_objects": row("photo_id, bucket, name", "gen_random_uuid(), 'b', 'n'", "name"),
   "sync.parked_rows": row(
     "direction, table_name, row_id, reason",
     "'push', 't', gen_random_uuid(), 'r'",
@@ -151,7 +155,9 @@ before(async () => {
   await client.query("select public.ensure_positions_partition('2024-03-01')");
   // A row for everybody to see and touch, parents first; the state of the mirror has its own.
   const unready = [...Object.keys(rows)].filter((table) => !/state|mirrored|y2024/.test(table));
-  const first = ["public.devices", "public.subjects", "public.files", "public.batches"];
+  // A photo has one file here: of two, one is left to add it to.
+  const photos = ["public.photos", "public.photos"];
+  const first = ["public.devices", "public.subjects", "public.files", "public.batches", ...photos];
   for (const table of [...first, ...unready.filter((name) => !first.includes(name))]) {
     await client.query(await insertOf(table));
   }
@@ -173,6 +179,7 @@ async function insertOf(table: string): Promise<string> {
     ["$SUBJECT", "subjects"],
     ["$FILE", "files"],
     ["$BATCH", "batches"],
+    ["$PHOTO", "photos where id not in (select photo_id from sync.photo_files)"],
   ] as const) {
     if (!text.includes(name)) continue;
     const found = await client.query(`select id from public.${parent} limit 1`);

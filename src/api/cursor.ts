@@ -1,4 +1,4 @@
-import type { PhotoCursor } from "../store/photos.ts";
+import type { PhotoCursor } from "../store/photo-row.ts";
 import type { TrackCursor } from "../store/tracks.ts";
 import { ApiError } from "./api-error.ts";
 

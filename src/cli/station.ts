@@ -90,6 +90,7 @@ const ofTheMirror = [
   "SUPABASE_KEY",
   "SUPABASE_MIRROR",
   "SUPABASE_POSITION_PRECISION_M",
+  "SUPABASE_PHOTOS_BUCKET",
   "STATION_NAME",
 ] as const;
 const ofTheModel = [

@@ -15,7 +15,7 @@ export async function syncStatus(config: Config, json: boolean): Promise<number>
     const status = await askLocally<SyncStatus>(socket, { method: "GET", path: "/status" });
     if (json) console.log(JSON.stringify(status, null, 2));
     else printStatus(status);
-    const errors = [status.push_error, status.pull_error, status.inbox_error];
+    const errors = [status.push_error, status.pull_error, status.inbox_error, status.photos_error];
     const isWell = errors.every((error) => error === null) && status.parked_rows === 0;
     return isWell ? 0 : 1;
   });
@@ -56,6 +56,7 @@ function printStatus(status: SyncStatus): void {
     ["tables", status.tables.join(", ") || "none"],
     ["trouble", troubleOf(status)],
     ["inbox", status.inbox_error && styleText("red", oneLine(status.inbox_error))],
+    ["photos", photosOf(status)],
     [
       "set aside",
       status.parked_rows === 0
@@ -84,6 +85,16 @@ function troubleOf({ push_error, pull_error, error_since, next_try_at }: SyncSta
   const since = error_since === null ? "" : `, since ${local(error_since)}`;
   const next = next_try_at === null ? "" : `; tries again at ${local(next_try_at)?.slice(11)}`;
   return styleText("red", `${oneLine(error)}${since}${next}`);
+}
+
+function photosOf({ photos, photos_error: error }: SyncStatus): string | null {
+  if (photos === null) return null;
+  const waiting = [
+    ...(photos.to_send > 0 ? [`${photos.to_send.toLocaleString("en")} to send`] : []),
+    ...(photos.to_fetch > 0 ? [`${photos.to_fetch.toLocaleString("en")} to fetch`] : []),
+  ];
+  const trouble = error === null ? "" : styleText("red", `; ${oneLine(error)}`);
+  return `${waiting.join(", ") || "nothing waits"} (bucket ${photos.bucket})${trouble}`;
 }
 
 function counted(count: number, noun: string): string {

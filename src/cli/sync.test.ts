@@ -20,10 +20,10 @@ before(async () => {
   project = await startSupabaseProject();
   there = openPool({ url: project.databaseUrl, name: "there", max: 1 });
   mirror = await testMirror(project);
-  await mirror.start();
+  await mirror.start({ photos: { home, bucket: "photos" } });
   await eventually(
     () => mirror.ask("GET /status"),
-    ([status]) => status?.state === "idle",
+    ([status]) => status?.state === "idle" && status.photos_state === "idle",
   );
   const onError = (error: unknown) => assert.fail(String(error));
   const path = localSocketPath(home, "sync");
@@ -63,6 +63,19 @@ test("status tells the project, the station and that nothing waits", async () =>
     parked_rows: 0,
     push_error: null,
   });
+});
+
+test("status tells which photos wait, and what keeps them", async () => {
+  const photos = async () => (await pugmark(["sync", "status"])).out.match(/^photos +(.*)$/m)?.[1];
+  assert.equal(await photos(), "nothing waits (bucket photos)");
+  await mirror.pool.query(
+    `with subject as (insert into subjects (id, name) values (gen_random_uuid(), 'seen') returning id)
+     insert into photos (id, subject_id, sha256, media_type, bytes)
+     select gen_random_uuid(), id, repeat('0', 64), 'image/png', 1 from subject`,
+  );
+  assert.equal(await photos(), "1 to fetch (bucket photos)");
+  await mirror.pool.query("delete from subjects where name = 'seen'");
+  assert.equal(await photos(), "nothing waits (bucket photos)");
 });
 
 test("push returns when what waited is in the project", async () => {

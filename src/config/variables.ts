@@ -133,6 +133,10 @@ export const variables = {
     standard: "0",
     meaning: "metres of the grid that mirrored positions are rounded to; 0 mirrors them as they are",
   },
+  SUPABASE_PHOTOS_BUCKET: {
+    parse: bucketName,
+    meaning: "bucket of the project's Storage that photos are mirrored to; unset: their files stay here",
+  },
   STATION_NAME: {
     parse: text(200),
     meaning: "what other stations on the project call this one; unset: the machine's name",
@@ -202,6 +206,11 @@ function text(max: number, min = 1): (value: string) => string {
     if (value.length > max) throw new Error(`at most ${max} characters`);
     return value;
   };
+}
+
+function bucketName(value: string): string {
+  if (/^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$/.test(value)) return value;
+  throw new Error("3 to 63 lower-case letters, digits, dots, dashes and underscores");
 }
 
 function list(item: RegExp, allowed: string): (value: string) => string[] {

@@ -1,22 +1,11 @@
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import type { CleanPicture, MediaType } from "../photos/image-metadata.ts";
+import type { CleanPicture } from "../photos/image-metadata.ts";
 import { photoIdOf } from "./known-ids.ts";
 import type { PhotoFiles } from "./photo-files.ts";
+import { type Photo, type PhotoCursor, photoColumns, utc } from "./photo-row.ts";
+import { notePhotoFiles, notePhotoHere, notePhotoLost } from "./photo-transfers.ts";
 import { type Client, type Pool, query, transaction } from "./pool.ts";
-
-/** What is known of a photo. Times are RFC 3339 UTC. */
-export interface Photo {
-  readonly id: string;
-  readonly subject_id: string;
-  /** Of the file, in hexadecimal. */
-  readonly sha256: string;
-  readonly media_type: MediaType;
-  readonly bytes: number;
-  readonly taken_at: string | null;
-  readonly caption: string | null;
-  readonly created_at: string;
-}
 
 export interface PhotoWords {
   /** Epoch milliseconds. */
@@ -24,19 +13,8 @@ export interface PhotoWords {
   readonly caption?: string | undefined;
 }
 
-/** A place in a list of photos; the time down to the microsecond. */
-export interface PhotoCursor {
-  readonly createdAt: string;
-  readonly id: string;
-}
-
 /** The largest file of a photo, bytes; the table's own bound. */
 export const photoBytesMax = 10 * 1024 * 1024;
-
-const time = (column: string, digits: "MS" | "US") =>
-  `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.${digits}"Z"')`;
-const shown = `id, subject_id, sha256, media_type, bytes, ${time("taken_at", "MS")} as taken_at, caption,
-  ${time("created_at", "MS")} as created_at`;
 
 /**
  * Photos: rows, and the file of each. A file is on disk before its row is there, and goes after it, so that no row which this
@@ -72,13 +50,32 @@ export class PhotoStore {
            values ($1, $2, $3, $4, $5, to_timestamp($6::float8 / 1000), $7) on conflict (id) do nothing`,
           [id, subjectId, sha256, mediaType, bytes.length, takenAt ?? null, caption ?? null],
         );
+        await notePhotoHere(client, id);
         return { photo: (await findIn(client, id)) as Photo, isNew: rowCount === 1 };
       });
     } catch (error) {
-      await this.#dropOrphan(id).catch(() => undefined);
+      await this.dropOrphan(id).catch(() => undefined);
       if ((error as { code?: unknown }).code === "23503") return undefined;
       throw error;
     }
+  }
+
+  /** Keeps the file of a photo that was added elsewhere. Says whether there still is such a photo. */
+  async keep({ id }: Photo, bytes: Uint8Array): Promise<boolean> {
+    await using file = await this.#files.write(bytes);
+    return await transaction(this.#pool, async (client) => {
+      await lock(client, id);
+      if (!(await findIn(client, id))) return false;
+      await file.place(id);
+      await notePhotoHere(client, id);
+      return true;
+    });
+  }
+
+  /** Looks which files are here, for those who only ask the database. */
+  async recount(): Promise<void> {
+    const lost = await notePhotoFiles(this.#pool, (await this.#files.names()).filter(isId));
+    for (const id of lost) await this.#noteLost(id);
   }
 
   async find(id: string): Promise<Photo | undefined> {
@@ -92,9 +89,9 @@ export class PhotoStore {
   ): Promise<{ readonly photos: readonly Photo[]; readonly last: PhotoCursor | undefined }> {
     const { rows } = await query<Photo & { place: string }>(
       this.#pool,
-      `select ${shown}, ${time("created_at", "US")} as place from public.photos
-       where subject_id = $1 and ($2::timestamptz is null or (photos.created_at, id) < ($2, $3::uuid))
-       order by photos.created_at desc, id desc limit $4`,
+      `select ${photoColumns}, ${utc("p.created_at", "US")} as place from public.photos p
+       where subject_id = $1 and ($2::timestamptz is null or (p.created_at, p.id) < ($2, $3::uuid))
+       order by p.created_at desc, p.id desc limit $4`,
       [subjectId, after?.createdAt ?? null, after?.id ?? null, limit],
     );
     const last = rows.at(-1);
@@ -106,7 +103,9 @@ export class PhotoStore {
 
   /** Its file, to be read; undefined where that has not come from the project yet. Whoever asks closes it. */
   async open({ id, bytes }: Photo): Promise<FileHandle | undefined> {
-    return await this.#files.open(id, bytes);
+    const file = await this.#files.open(id, bytes);
+    if (!file) await this.#noteLost(id);
+    return file;
   }
 
   /** Deletes row and file. Says whether there was a row. */
@@ -116,7 +115,7 @@ export class PhotoStore {
       await lock(client, id);
       return await client.query("delete from public.photos where id = $1", [id]);
     });
-    await this.#dropOrphan(id);
+    await this.dropOrphan(id);
     return rowCount === 1;
   }
 
@@ -133,11 +132,19 @@ export class PhotoStore {
       if (known.size === 0 && isId(name)) continue;
       const writtenAt = known.has(name) ? undefined : await this.#files.writtenAt(name);
       if (writtenAt === undefined || writtenAt >= before) continue;
-      if (isId(name)) await this.#dropOrphan(name);
+      if (isId(name)) await this.dropOrphan(name);
       else await this.#files.remove(name);
       swept += 1;
     }
     return swept;
+  }
+
+  /** Removes the file, unless there is a row, of somebody who has added it meanwhile, too. */
+  async dropOrphan(id: string): Promise<void> {
+    await transaction(this.#pool, async (client) => {
+      await lock(client, id);
+      if (!(await findIn(client, id))) await this.#files.remove(id);
+    });
   }
 
   async #knownOf(ids: readonly string[]): Promise<Set<string>> {
@@ -149,11 +156,13 @@ export class PhotoStore {
     return new Set(rows.map(({ id }) => id));
   }
 
-  /** Removes the file, unless there is a row, of somebody who has added it meanwhile, too. */
-  async #dropOrphan(id: string): Promise<void> {
+  /** Somebody missed the file: it is to be fetched, unless somebody else has brought it meanwhile. */
+  async #noteLost(id: string): Promise<void> {
     await transaction(this.#pool, async (client) => {
       await lock(client, id);
-      if (!(await findIn(client, id))) await this.#files.remove(id);
+      const photo = await findIn(client, id);
+      await using file = photo && (await this.#files.open(id, photo.bytes));
+      if (!file) await notePhotoLost(client, id);
     });
   }
 }
@@ -170,7 +179,9 @@ async function lock(client: Client, id: string): Promise<void> {
 
 async function findIn(runner: Pool | Client, id: string): Promise<Photo | undefined> {
   if (!isId(id)) return undefined;
-  const { rows } = await query<Photo>(runner, `select ${shown} from public.photos where id = $1`, [id]);
+  const { rows } = await query<Photo>(runner, `select ${photoColumns} from public.photos p where id = $1`, [
+    id,
+  ]);
   return rows[0];
 }
 

@@ -1,3 +1,4 @@
+import { isToFetch, isToSend } from "./photo-transfers.ts";
 import { type Pool, query } from "./pool.ts";
 
 /** How the mirror is doing, as the database knows it. Times are RFC 3339 UTC; null for what never was. */
@@ -19,6 +20,16 @@ export interface SyncReport {
   readonly error_since: string | null;
   /** When all that was there before is known to have been sent. */
   readonly history_sent_at: string | null;
+  /** Files of photos that wait; null where they are not mirrored. */
+  readonly photos: PhotosReport | null;
+}
+
+interface PhotosReport {
+  readonly bucket: string;
+  /** Those that are not in the project yet. */
+  readonly to_send: number;
+  /** Those that are not here yet. */
+  readonly to_fetch: number;
 }
 
 /** Changes that are counted one by one. */
@@ -35,7 +46,12 @@ export async function readSyncReport(pool: Pool): Promise<SyncReport> {
          else round(counted.keys / counted.changes * (newest.seq - oldest.seq + 1)) end::float8 as changes_waiting,
        coalesce(greatest(0, extract(epoch from now() - oldest.changed_at)), 0)::float8 as lag_seconds,
        (select count(*) from sync.parked_rows)::float8 as parked_rows,
-       ${iso("pushed_at")}, push_error, ${iso("pulled_at")}, pull_error, ${iso("error_since")}, ${iso("history_sent_at")}
+       ${iso("pushed_at")}, push_error, ${iso("pulled_at")}, pull_error, ${iso("error_since")}, ${iso("history_sent_at")},
+       case when photos_bucket is not null then json_build_object(
+         'bucket', photos_bucket,
+         'to_send', (select count(*) from public.photos p where ${isToSend("photos_bucket")}),
+         'to_fetch', (select count(*) from public.photos p where ${isToFetch})
+       ) end as photos
      from sync.state
      cross join (
        select count(*) as changes, coalesce(sum(cardinality(ids)), 0) as keys
@@ -60,6 +76,7 @@ const nothingKnown: SyncReport = {
   pull_error: null,
   error_since: null,
   history_sent_at: null,
+  photos: null,
 };
 
 function iso(column: string): string {
@@ -77,9 +94,13 @@ export async function ensureStation(pool: Pool, name: string): Promise<string> {
 export async function noteProject(pool: Pool, project: string): Promise<void> {
   await query(
     pool,
-    `update sync.state set project_id = $1, history_sent_at = case when project_id is null then history_sent_at end,
-       pull_xid = null, pull_seq = null, pulled_at = null, pushed_at = null
-     where project_id is distinct from $1`,
+    `with moved as (
+       update sync.state set project_id = $1, history_sent_at = case when project_id is null then history_sent_at end,
+         pull_xid = null, pull_seq = null, pulled_at = null, pushed_at = null
+       where project_id is distinct from $1
+     )
+     -- As they were before this statement: of the first project nothing is to be forgotten.
+     delete from sync.photo_objects where exists (select from sync.state where project_id <> $1)`,
     [project],
   );
 }
@@ -125,6 +146,8 @@ export async function stopRecording(pool: Pool): Promise<void> {
          where is_recorded and exists (select from station) returning 1
        ),
        dropped as (delete from sync.changes where exists (select from station))
-     update sync.state set history_sent_at = null where exists (select from off)`,
+     update sync.state set photos_bucket = null,
+       history_sent_at = case when not exists (select from off) then history_sent_at end
+     where not is_feed and (photos_bucket is not null or exists (select from off))`,
   );
 }

@@ -1,10 +1,14 @@
 import type { LocalHandler } from "../http/local-socket.ts";
 import type { Log } from "../http/log.ts";
+import { PhotoFiles } from "../store/photo-files.ts";
+import { notePhotosBucket } from "../store/photo-transfers.ts";
+import { PhotoStore } from "../store/photos.ts";
 import type { Pool } from "../store/pool.ts";
 import { PositionStore } from "../store/positions.ts";
 import { ensureStation } from "../store/sync-state.ts";
 import { Inbox } from "./inbox.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
+import { PhotoMirror } from "./photos.ts";
 import { Project, type ProjectOptions } from "./project.ts";
 import { Puller } from "./puller.ts";
 import { Pusher } from "./pusher.ts";
@@ -26,6 +30,8 @@ export interface SyncParts {
   readonly stationName: string;
   /** What is mirrored, parents first; see `startRecording`. */
   readonly tables: readonly ChosenTable[];
+  /** Where the files of photos are here and there; absent: they stay here. */
+  readonly photos?: { readonly home: string; readonly bucket: string } | undefined;
   readonly log: Log;
 }
 
@@ -46,6 +52,8 @@ export interface SyncContext {
   readonly pusher: Pusher;
   readonly puller: Puller;
   readonly inbox: Inbox;
+  /** Absent where files of photos stay here. */
+  readonly photos: PhotoMirror | undefined;
 }
 
 /** Begins to mirror, and goes on until it is disposed of; `pool` stays open. */
@@ -61,7 +69,9 @@ export async function startSync(parts: SyncParts): Promise<Sync> {
   const own = { id: station, name: stationName };
   const pusher = new Pusher({ pool, project, log, station: own, tables, onSent: () => wakes?.announce() });
   const inbox = new Inbox({ pool, positions: new PositionStore(pool), project, station, log });
-  const context: SyncContext = { pool, project, projectUrl: url, station, tables, pusher, puller, inbox };
+  await notePhotosBucket(pool, parts.photos?.bucket ?? null);
+  const photos = parts.photos && startPhotos({ pool, project, log, ...parts.photos });
+  const context = { pool, project, projectUrl: url, station, tables, pusher, puller, inbox, photos };
   return {
     routes: {
       "GET /livez": async () => ({ status: "ok" }),
@@ -74,8 +84,14 @@ export async function startSync(parts: SyncParts): Promise<Sync> {
       "DELETE /device-keys": revokeDeviceKey(context),
     },
     async [Symbol.asyncDispose]() {
-      await Promise.all([pusher, puller, wakes, inbox].map((part) => part?.[Symbol.asyncDispose]()));
+      await Promise.all([pusher, puller, wakes, inbox, photos].map((part) => part?.[Symbol.asyncDispose]()));
       await project[Symbol.asyncDispose]();
     },
   };
+}
+
+function startPhotos(
+  parts: Pick<SyncContext, "pool" | "project"> & Pick<SyncParts, "log"> & NonNullable<SyncParts["photos"]>,
+): PhotoMirror {
+  return new PhotoMirror({ ...parts, store: new PhotoStore(parts.pool, new PhotoFiles(parts.home)) });
 }

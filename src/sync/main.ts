@@ -28,12 +28,16 @@ const tables = await startRecording(pool, choice).catch((error: unknown) => {
   throw error;
 });
 {
+  const bucket = config.SUPABASE_PHOTOS_BUCKET;
+  if (bucket !== undefined && !tables.some(({ name }) => name === "photos"))
+    log.warn({ bucket }, "no photo is sent: SUPABASE_MIRROR, or the rounding of positions, leaves them out");
   const stationName = config.STATION_NAME ?? hostname();
   await using sync = await startSync({
     pool,
     project: { url, key, publishableKey: config.SUPABASE_KEY },
     stationName,
     tables,
+    photos: bucket === undefined ? undefined : { home, bucket },
     log,
   });
   const onError = (err: unknown) => log.error({ err }, "request failed");

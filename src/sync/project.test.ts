@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { text } from "node:stream/consumers";
+import { buffer, text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { closedPort } from "../../test/support/ports.ts";
 import { Project, retryAfterMs } from "./project.ts";
@@ -45,6 +45,26 @@ test("rows go over as they are written, with what they are known by", async (t) 
     /^\/rest\/v1\/positions\?on_conflict=device_id,time&columns="device_id","seed"$/,
   );
   assert.equal(key, "sb_secret_0123456789");
+});
+
+test("a file goes to Storage in pieces, with its length, and the answer's own status is found in its body", async (t) => {
+  const bytes = Buffer.from(Array.from({ length: 200_001 }, (_, index) => index % 251));
+  const seen: { url?: string | undefined; headers: IncomingHttpHeaders; body: Buffer }[] = [];
+  const project = await projectOf(t, async (request, response) => {
+    seen.push({ url: request.url, headers: request.headers, body: await buffer(request) });
+    if (seen.length === 1) return void response.end('{"Key":"photos/a.png","Id":"1"}');
+    response.writeHead(400).end('{"statusCode":"413","error":"Payload too large","message":"too large"}');
+  });
+  const files = project.storage(never).from("photos");
+  const upload = () => project.askStorage(files.upload("a.png", bytes, { contentType: "image/png" }), never);
+  assert.deepEqual((await upload()).error, null);
+  const [{ url, headers, body } = assert.fail("nothing came")] = seen;
+  assert.equal(url, "/storage/v1/object/photos/a.png");
+  assert.deepEqual(body, bytes);
+  assert.partialDeepStrictEqual(headers, { "content-type": "image/png", "content-length": "200001" });
+  assert.equal(headers["transfer-encoding"], undefined);
+  const { status, error } = await upload();
+  assert.deepEqual([status, error], [413, { code: "", message: "too large" }]);
 });
 
 test("a server that does not answer in time, or is not there, is a reply without a status", async (t) => {

@@ -25,6 +25,7 @@ interface ReplyError {
   readonly message: string;
 }
 
+const auth = { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false } as const;
 const timeoutDefaultMs = 15_000;
 /** As many as are ever in flight at once, and some for whoever asks beside the mirror. */
 const connectionsMax = 8;
@@ -38,11 +39,13 @@ const quietMaxMs = 10 * 60_000;
 export class Project implements AsyncDisposable {
   /** For what the methods here do not do. */
   readonly client: SupabaseClient;
+  readonly #url: string;
   readonly #key: string;
   readonly #agent: Agent;
   #quietUntil = 0;
 
   constructor({ url, key, timeoutMs = timeoutDefaultMs }: ProjectOptions) {
+    this.#url = url;
     this.#key = key;
     this.#agent = new Agent({
       connections: connectionsMax,
@@ -54,7 +57,7 @@ export class Project implements AsyncDisposable {
       keepAliveMaxTimeout: 3_000,
     });
     this.client = createClient(url, key, {
-      auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+      auth,
       db: { timeout: timeoutMs },
       global: { fetch: this.#fetch },
     });
@@ -107,6 +110,24 @@ export class Project implements AsyncDisposable {
     return this.#reply<T>(await query, signal);
   }
 
+  /**
+   * The project's Storage; its requests end with the signal. What is sent goes over in pieces: on a slow line each of them
+   * is a sign of life, and the whole may take longer than an answer.
+   */
+  storage(signal: AbortSignal): SupabaseClient["storage"] {
+    const inPieces = ((url: string, init: RequestInit) =>
+      this.#fetch(url, { ...piecewise(init), signal } as never)) as unknown as typeof fetch;
+    return createClient(this.#url, this.#key, { auth, global: { fetch: inPieces } }).storage;
+  }
+
+  /** Gives the answer of Storage to a request. Its status is in the body as a rule, and the answer's own 400 whatever it is. */
+  async askStorage<T>(request: PromiseLike<StorageAnswer<T>>, signal: AbortSignal): Promise<Reply<T>> {
+    const { data, error } = await request;
+    if (error === null) return this.#reply<T>({ status: 200, error, data }, signal);
+    const status = /^[45]\d\d$/.test(error.statusCode ?? "") ? Number(error.statusCode) : (error.status ?? 0);
+    return this.#reply<T>({ status, error: { message: error.message }, data: null }, signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.client.removeAllChannels();
     await this.#agent.destroy();
@@ -129,6 +150,33 @@ export class Project implements AsyncDisposable {
     if (waitMs > 0) this.#quietUntil = Date.now() + Math.min(waitMs, quietMaxMs);
     return response;
   }) as unknown as typeof fetch;
+}
+
+const pieceBytes = 64 * 1024;
+
+function piecewise(init: RequestInit): RequestInit {
+  const { body } = init;
+  if (!(body instanceof Uint8Array)) return init;
+  const headers = new Headers(init.headers as never);
+  headers.set("content-length", String(body.length));
+  let at = 0;
+  const pieces = new ReadableStream({
+    pull(controller) {
+      if (at < body.length) controller.enqueue(body.subarray(at, at + pieceBytes));
+      else controller.close();
+      at += pieceBytes;
+    },
+  });
+  return { ...init, body: pieces as never, duplex: "half", headers: headers as never };
+}
+
+interface StorageAnswer<T> {
+  readonly data: T | null;
+  readonly error: {
+    readonly message: string;
+    readonly status?: number | undefined;
+    readonly statusCode?: string | undefined;
+  } | null;
 }
 
 /** Of a whole page of HTML, too, the beginning says enough. */

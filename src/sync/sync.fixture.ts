@@ -3,7 +3,7 @@ import type { SupabaseProject } from "../../test/support/supabase-project.ts";
 import { openPool, type Pool } from "../store/pool.ts";
 import { PositionStore } from "../store/positions.ts";
 import type { ReportedFix } from "../tracking/fix.ts";
-import { type Sync, startSync } from "./app.ts";
+import { type Sync, type SyncParts, startSync } from "./app.ts";
 import type { MirrorChoice } from "./mirror-choice.ts";
 import { startRecording } from "./recording.ts";
 
@@ -21,8 +21,8 @@ export interface TestMirror extends AsyncDisposable {
   readonly ask: (route: string, body?: object) => Promise<Record<string, unknown>[]>;
   /** Ends the mirror; the database stays as it is. */
   readonly stop: () => Promise<void>;
-  /** Starts it, again too, with another key where one is given. */
-  readonly start: (other?: { readonly key?: string }) => Promise<void>;
+  /** Starts it, again too, with another key where one is given, and files of photos where they are to be copied. */
+  readonly start: (other?: { readonly key?: string; readonly photos?: SyncParts["photos"] }) => Promise<void>;
   /** Chooses anew what is mirrored. */
   readonly reopen: (choice: Partial<MirrorChoice>) => Promise<void>;
   /** A second one on the same database, started. */
@@ -57,13 +57,14 @@ export async function testMirror(
     positions: new PositionStore(pool),
     log,
     stop,
-    start: async ({ key = secretKey } = {}) => {
+    start: async ({ key = secretKey, photos } = {}) => {
       const project = { url, key, timeoutMs: 5_000 };
       sync = await startSync({
         pool,
         project,
         stationName: "test",
         tables,
+        photos,
         log: { info: line, warn: line, error: line },
       });
     },

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { notePhotosBucket } from "../../store/photo-transfers.ts";
 import { openPool } from "../../store/pool.ts";
 import { confirmChanges, readChanges, recordChanges } from "../../store/sync-changes.ts";
 import { ensureStation, noteError, stopRecording } from "../../store/sync-state.ts";
@@ -57,6 +58,30 @@ test("what waits, for how long and why, is in the report and the metrics, down t
   );
 });
 
+test("photos wait for the project with their files, and for their files from it, where there is a bucket", async () => {
+  const photo = (id: number) => `00000000-0000-5000-8000-00000000000${id}`;
+  await api.pool.query(
+    `with subject as (insert into subjects (id, name) values (gen_random_uuid(), 'seen') returning id)
+     insert into photos (id, subject_id, sha256, media_type, bytes)
+     select photo, id, repeat('0', 64), 'image/png', 1 from subject, unnest($1::uuid[]) as photo`,
+    [[photo(1), photo(2), photo(3)]],
+  );
+  await api.pool.query("insert into sync.photo_files values ($1, true), ($2, true)", [photo(1), photo(2)]);
+  assert.equal((await report()).photos, null);
+  await recordChanges(api.pool, ["subjects", "photos"]);
+  await notePhotosBucket(api.pool, "pictures");
+  assert.deepEqual((await report()).photos, { bucket: "pictures", to_send: 2, to_fetch: 1 });
+  const sent =
+    "insert into sync.photo_objects values ($1, 'pictures', 'n', now()), ($2, 'other', 'n', now())";
+  await api.pool.query(sent, [photo(1), photo(2)]);
+  assert.deepEqual((await report()).photos, { bucket: "pictures", to_send: 1, to_fetch: 1 });
+  assert.match(await metrics(), /^pugmark_sync_photos_to_send\{service="api"\} 1$/m);
+  assert.match(await metrics(), /^pugmark_sync_photos_to_fetch\{service="api"\} 1$/m);
+  // What the project is not told is not waited for.
+  await recordChanges(api.pool, ["devices", "positions"]);
+  assert.deepEqual((await report()).photos, { bucket: "pictures", to_send: 0, to_fetch: 1 });
+});
+
 test("without a project any more, nothing is recorded and nothing waits", async () => {
   await api.post("/api/v1/positions", [position(3)]);
   assert.equal((await report()).changes_waiting, 1);
@@ -64,5 +89,5 @@ test("without a project any more, nothing is recorded and nothing waits", async 
   await stopRecording(owner);
   await owner.end();
   await api.post("/api/v1/positions", [position(4)]);
-  assert.partialDeepStrictEqual(await report(), { tables: [], changes_waiting: 0 });
+  assert.partialDeepStrictEqual(await report(), { tables: [], changes_waiting: 0, photos: null });
 });

@@ -22,6 +22,17 @@ const Report = Type.Object({
   pull_error: nullable(Type.String()),
   error_since: nullable(Time("since when something is wrong")),
   history_sent_at: nullable(Time("when all that was there before had been sent")),
+  photos: Type.Union(
+    [
+      Type.Object({
+        bucket: Type.String(),
+        to_send: Type.Integer({ description: "whose file is not in the project yet" }),
+        to_fetch: Type.Integer({ description: "whose file is not here yet" }),
+      }),
+      Type.Null(),
+    ],
+    { description: "null where files of photos are not mirrored" },
+  ),
 });
 
 /** How the mirror to Supabase is doing, as the database knows it: also while the service that mirrors is away. */
@@ -49,7 +60,7 @@ export function syncRoutes(app: App, { pool }: { readonly pool: Pool }): void {
 function syncMetrics(app: App, pool: Pool): void {
   const registers = [app.metrics];
   let asked: Promise<SyncReport | undefined> | undefined;
-  // All metrics are collected at once: one look at the database serves these three.
+  // All metrics are collected at once: one look at the database serves all gauges here.
   const report = () => {
     asked ??= readSyncReport(pool)
       .catch(() => undefined)
@@ -83,6 +94,16 @@ function syncMetrics(app: App, pool: Pool): void {
     "pugmark_sync_parked_rows",
     "Rows that were set aside because one side refuses them",
     ({ parked_rows }) => parked_rows,
+  );
+  gauge(
+    "pugmark_sync_photos_to_send",
+    "Photos whose file is not in the project yet",
+    ({ photos }) => photos?.to_send ?? 0,
+  );
+  gauge(
+    "pugmark_sync_photos_to_fetch",
+    "Photos whose file is in the project, and not here yet",
+    ({ photos }) => photos?.to_fetch ?? 0,
   );
   new Counter({
     name: "pugmark_sync_rows_total",

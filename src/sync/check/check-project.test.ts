@@ -4,6 +4,7 @@ import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { createClient } from "@supabase/supabase-js";
 import { closedPort } from "../../../test/support/ports.ts";
 import { type SupabaseProject, startSupabaseProject } from "../../../test/support/supabase-project.ts";
 import { projectRoot } from "../../config/config.ts";
@@ -85,6 +86,23 @@ test("what the Supabase CLI applied counts too, and what of it is not ours is no
 test("once a station has announced itself, the project is a feed", async () => {
   await sql("select public.sync_announce(gen_random_uuid(), 'north')");
   assert.match((await found()).feed ?? "", /^ok/);
+});
+
+test("the bucket of photos is looked for where one is named, and is to be private", async () => {
+  const { url, secretKey } = project;
+  assert.equal((await found()).photos, undefined);
+  assert.equal((await found({ photosBucket: "pictures" })).photos, "warn: there is no bucket pictures yet");
+  const { storage } = createClient(url, secretKey);
+  await storage.createBucket("pictures", { public: false });
+  assert.equal(
+    (await found({ photosBucket: "pictures" })).photos,
+    "ok: the bucket pictures is there, and private",
+  );
+  await storage.updateBucket("pictures", { public: true });
+  assert.equal(
+    (await found({ photosBucket: "pictures" })).photos,
+    "fail: the bucket pictures is public: no photo is sent there",
+  );
 });
 
 async function sql(statements: string): Promise<void> {

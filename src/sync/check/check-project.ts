@@ -7,6 +7,8 @@ export interface ProjectToCheck {
   readonly secretKey?: string | undefined;
   /** Whether tokens that are signed by the legacy secret can be checked here. */
   readonly hasJwtSecret: boolean;
+  /** Where photos are to be mirrored; absent: their files stay at the station. */
+  readonly photosBucket?: string | undefined;
   /** Versions of all our migrations. */
   readonly versions: readonly string[];
 }
@@ -88,7 +90,12 @@ async function checkFunction({ url, publishableKey }: ProjectToCheck): Promise<F
       );
 }
 
-async function checkDatabase({ url, secretKey, versions }: ProjectToCheck): Promise<ProjectReport> {
+async function checkDatabase({
+  url,
+  secretKey,
+  versions,
+  photosBucket,
+}: ProjectToCheck): Promise<ProjectReport> {
   const where =
     "copy SUPABASE_SERVICE_ROLE from the dashboard (Project Settings → API Keys: secret, or service_role)";
   const refused = (detail: string): ProjectReport => ({
@@ -105,8 +112,9 @@ async function checkDatabase({ url, secretKey, versions }: ProjectToCheck): Prom
       ? fine("feed", "changes are recorded for other stations")
       : warns("feed", "no station has come to this project yet", "npm start: the sync service does the rest");
     const clock = checkClock((Date.parse(state.now) - (askedAt + answeredAt) / 2) / 1_000);
+    const photos = photosBucket === undefined ? [] : [await checkBucket(url, secretKey, photosBucket)];
     return {
-      findings: [accepted, checkSchema(versions, state), feed, clock],
+      findings: [accepted, checkSchema(versions, state), feed, clock, ...photos],
       applied: [...state.versions.pugmark, ...state.versions.supabase],
     };
   }
@@ -136,6 +144,24 @@ function checkSchema(versions: readonly string[], { versions: there }: ProjectSt
     : warns("schema", `has ${unknown.length} migrations that are not known here`, "update this station");
 }
 
+async function checkBucket(url: string, key: string, bucket: string): Promise<Finding> {
+  const { data, error } = await clientOf(url, key).storage.getBucket(bucket);
+  if (data?.public)
+    return fails(
+      "photos",
+      `the bucket ${bucket} is public: no photo is sent there`,
+      "dashboard: Storage → the bucket → Edit bucket → not public; or name another in SUPABASE_PHOTOS_BUCKET",
+    );
+  if (data) return fine("photos", `the bucket ${bucket} is there, and private`);
+  return error.statusCode === "404" || error.status === 404
+    ? warns("photos", `there is no bucket ${bucket} yet`, "npm start: the sync service makes it, private")
+    : fails(
+        "photos",
+        `Storage does not say whether there is a bucket ${bucket} (${error.statusCode ?? error.message})`,
+        "try again; where it stays so, see Storage in the dashboard",
+      );
+}
+
 function checkClock(aheadS: number): Finding {
   const apart = Math.abs(aheadS).toFixed(1);
   return Math.abs(aheadS) <= skewMaxS
@@ -147,12 +173,22 @@ function checkClock(aheadS: number): Finding {
       );
 }
 
-async function stateOf(url: string, key: string) {
-  const client = createClient(url, key, {
+function clientOf(url: string, key: string) {
+  return createClient(url, key, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
     db: { timeout: timeoutMs },
+    global: {
+      fetch: (input, init) => {
+        const deadline = AbortSignal.timeout(timeoutMs);
+        const signal = init?.signal ? AbortSignal.any([init.signal, deadline]) : deadline;
+        return fetch(input, { ...init, signal });
+      },
+    },
   });
-  const { data, error, status } = await client.rpc("sync_project_state");
+}
+
+async function stateOf(url: string, key: string) {
+  const { data, error, status } = await clientOf(url, key).rpc("sync_project_state");
   return error
     ? { state: undefined, error: { code: error.code ?? "", status } }
     : { state: data as ProjectState, error: null };

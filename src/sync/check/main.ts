@@ -10,6 +10,7 @@ const report = await checkProject({
   url: config.SUPABASE_URL ?? "",
   publishableKey: config.SUPABASE_KEY,
   secretKey: config.SUPABASE_SERVICE_ROLE,
+  photosBucket: config.SUPABASE_PHOTOS_BUCKET,
   hasJwtSecret: config.SUPABASE_JWT_SECRET !== undefined,
   versions: readMigrations(join(projectRoot, "supabase", "migrations")).map(({ version }) => version),
 });

@@ -38,6 +38,8 @@ export function pullRoute(context: SyncContext): LocalHandler {
 async function* pull(context: SyncContext, isAll: boolean, signal: AbortSignal): AsyncGenerator<PullNews> {
   const { pool, puller, tables } = context;
   if (isAll) puller.begin();
+  // Files of photos follow by themselves, and nobody waits for those.
+  await context.photos?.hurry();
   yield* untilPulled(context, isAll, signal);
   if (isAll) await settled(context, signal);
   const compared = isAll ? { compared: await compareTables(context, tables, "everybody", signal) } : {};

@@ -43,6 +43,8 @@ export function pushRoute(context: SyncContext): LocalHandler {
 async function* push(context: SyncContext, isAll: boolean, signal: AbortSignal): AsyncGenerator<PushNews> {
   const { pool, pusher, tables } = context;
   if (isAll) pusher.history.begin();
+  // Their files follow by themselves, and nobody waits for those.
+  await context.photos?.hurry();
   yield* untilSent(context, isAll, signal);
   const { changes_waiting, parked_rows } = await readSyncReport(pool);
   const compared = isAll ? { compared: await compareTables(context, tables, "own", signal) } : {};

@@ -3,6 +3,7 @@ import { listParked, type ParkedRow } from "../../store/sync-parked.ts";
 import { readSyncReport, type SyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
 import type { HistoryProgress } from "../history.ts";
+import type { PhotoMirror } from "../photos.ts";
 import type { PullerState, PullProgress } from "../puller.ts";
 import type { PusherState } from "../pusher.ts";
 
@@ -22,6 +23,10 @@ export interface SyncStatus extends SyncReport {
   readonly restore: PullProgress | null;
   /** Why the inbox cannot be fetched; null where all is well. */
   readonly inbox_error: string | null;
+  /** What copies files of photos is at; null where they stay here. */
+  readonly photos_state: PhotoMirror["state"] | null;
+  /** Why no file of a photo gets through; null where all is well. */
+  readonly photos_error: string | null;
   /** The rows set aside last, 20 at most. */
   readonly parked: readonly ParkedRow[];
 }
@@ -33,7 +38,14 @@ export function statusRoute(context: SyncContext): LocalHandler {
   return async () => await readStatus(context);
 }
 
-async function readStatus({ pool, pusher, puller, inbox, projectUrl }: SyncContext): Promise<SyncStatus> {
+async function readStatus({
+  pool,
+  pusher,
+  puller,
+  inbox,
+  photos,
+  projectUrl,
+}: SyncContext): Promise<SyncStatus> {
   // Before the database is read, in which the reason for waiting is written first.
   const { state, nextTryAt } = pusher;
   const [report, parked] = await Promise.all([readSyncReport(pool), listParked(pool, parkedShown)]);
@@ -46,6 +58,8 @@ async function readStatus({ pool, pusher, puller, inbox, projectUrl }: SyncConte
     pull_state: puller.state,
     restore: puller.progress,
     inbox_error: inbox.trouble,
+    photos_state: photos?.state ?? null,
+    photos_error: photos?.trouble ?? null,
     parked,
   };
 }
