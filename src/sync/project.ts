@@ -138,18 +138,27 @@ export class Project implements AsyncDisposable {
     const { status, error } = answer;
     if (error === null) return { status, error, data: answer.data as T };
     const { message, code } = error as { readonly message?: unknown; readonly code?: unknown };
-    const words = typeof message === "string" ? message : JSON.stringify(error);
+    const words = typeof message === "string" ? message.replace(/^Error: /, "") : JSON.stringify(error);
     // A key that cannot be a header is quoted by the complaint about it.
     const shown = words.replaceAll(this.#key, "********").slice(0, messageMax);
     return { status, error: { code: String(code ?? ""), message: shown }, data: null };
   }
 
   readonly #fetch = (async (url: string, init: RequestInit) => {
-    const response = await undiciFetch(url, { ...init, dispatcher: this.#agent });
+    const response = await undiciFetch(url, { ...init, dispatcher: this.#agent }).catch((error) => {
+      throw reasonOf(error);
+    });
     const waitMs = retryAfterMs(response.headers.get("retry-after"), Date.now());
     if (waitMs > 0) this.#quietUntil = Date.now() + Math.min(waitMs, quietMaxMs);
     return response;
   }) as unknown as typeof fetch;
+}
+
+/** `fetch` says "fetch failed" of every failure; its cause says which. That of several addresses tried has a code alone. */
+function reasonOf(error: unknown): unknown {
+  if (!(error instanceof TypeError) || !(error.cause instanceof Error)) return error;
+  const { message, code } = error.cause as NodeJS.ErrnoException;
+  return new Error(message || code, { cause: error.cause });
 }
 
 const pieceBytes = 64 * 1024;

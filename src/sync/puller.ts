@@ -63,6 +63,8 @@ export class Puller implements AsyncDisposable {
   #hasNews = false;
   #rounds = 0;
   #pulls: TablePull[] = [];
+  /** The trouble that was logged last: an outage of an hour is one line, not one for each try. */
+  #told: string | null = null;
 
   constructor(parts: PullerParts) {
     this.#parts = parts;
@@ -264,7 +266,9 @@ export class Puller implements AsyncDisposable {
     const { pool, log } = this.#parts;
     this.#worker.enter(reason === null ? "pulling" : "waiting");
     if (reason === null) log.info({}, "the project can be read again");
-    else log.warn({ reason }, "the project cannot be read; changes of other stations wait there");
+    else if (reason !== this.#told)
+      log.warn({ reason }, "the project cannot be read; changes of other stations wait there");
+    this.#told = reason;
     await noteError(pool, "pull", reason);
   }
 }

@@ -45,6 +45,8 @@ export class Pusher implements AsyncDisposable {
   readonly #sender: Sender;
   readonly #worker: LoneWorker<"pushing">;
   #pageKeys = pageKeys.least;
+  /** The trouble that was logged last: an outage of an hour is one line, not one for each try. */
+  #told: string | null = null;
 
   constructor(parts: PusherParts) {
     this.#parts = parts;
@@ -138,7 +140,9 @@ export class Pusher implements AsyncDisposable {
   async #tell(reason: string | null): Promise<void> {
     const { pool, log } = this.#parts;
     if (reason === null) log.info({}, "project is back");
-    else log.warn({ reason }, "nothing gets through to the project; changes wait in the database");
+    else if (reason !== this.#told)
+      log.warn({ reason }, "nothing gets through to the project; changes wait in the database");
+    this.#told = reason;
     await noteError(pool, "push", reason);
   }
 }

@@ -319,6 +319,8 @@ function again(failures: readonly Failure[]): Delivery[] {
     }));
 }
 
+/** An answer that took too long, not a connection that never was: fewer rows do not help that. */
 function isTimeout({ status, error }: Reply): boolean {
-  return error?.code === "57014" || (status === 0 && /abort|timeout/i.test(error?.message ?? ""));
+  if (error?.code === "57014") return true;
+  return status === 0 && /^(?!connect).*(abort|timeout)/i.test(error?.message ?? "");
 }
