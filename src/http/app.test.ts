@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect } from "node:net";
+import { PassThrough } from "node:stream";
 import { after, before, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { Type } from "typebox";
 import { type Config, loadConfig } from "../config/config.ts";
 import { type App, createApp } from "./app.ts";
@@ -313,4 +315,23 @@ test("every secret of the settings is blotted out of the log, in a library's wor
   }
   assert.match(written.join(""), /auth failed/);
   assert.doesNotMatch(written.join(""), /ssw0rd|sk-lm-secret|boss-key/);
+});
+
+test("a connection whose answer ends only while the server closes does not hold it up", async () => {
+  await using closing = await demo();
+  const answer = new PassThrough();
+  closing.get("/long", async () => answer);
+  const isClosing = new Promise<void>((resolve) => closing.addHook("preClose", async () => resolve()));
+  await closing.listen({ host: "127.0.0.1", port: 0 });
+  closing.server.keepAliveTimeout = 600_000;
+  const socket = connect((closing.server.address() as AddressInfo).port, "127.0.0.1");
+  socket.write("GET /long HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+  answer.write("the beginning, ");
+  await once(socket, "data");
+  const closed = closing.close();
+  await isClosing;
+  await setImmediate();
+  answer.end("and the end");
+  assert.match(String((await once(socket, "data"))[0]), /and the end/);
+  await closed;
 });

@@ -156,6 +156,13 @@ export async function createApp(options: AppOptions) {
     holder.then((found) => admit(request, found, scope)).then(() => done(), done);
   });
 
+  // A connection whose answer ends while this closes would stay open for as long as an idle one may: over a minute.
+  let sweep: NodeJS.Timeout;
+  app.addHook("preClose", async () => {
+    sweep = setInterval(() => app.server.closeIdleConnections(), 50);
+  });
+  app.addHook("onClose", async () => clearInterval(sweep));
+
   app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply, statusOf));
   app.setNotFoundHandler((request) => {
     throw new EdgeError(

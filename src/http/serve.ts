@@ -35,10 +35,7 @@ export async function serve(
   // at once could be the one on which a request is just arriving.
   Server.prototype.close.call(app.server);
   await untilNobodyIsConnected(app);
-  // A connection whose answer ends only now would stay open for as long as an idle one may: over a minute.
-  const sweep = setInterval(() => app.server.closeIdleConnections(), 50);
   await app.close();
-  clearInterval(sweep);
 }
 
 async function untilNobodyIsConnected({ server }: App): Promise<void> {
