@@ -27,14 +27,18 @@ const changed = {
       ...body,
       messages: spokenHistory(body.messages as Body[]),
       // LM Studio knows only the older name everywhere.
-      max_tokens: tokensWithin(tokens(newer) ?? tokens(max_tokens), limit),
+      max_tokens: tokensWithin(
+        tokens(newer) ?? tokens(max_tokens),
+        limit,
+        newer ? "max_completion_tokens" : "max_tokens",
+      ),
       ...(typeOf(body.response_format) === "json_object" ? { response_format: anyObject } : {}),
     };
   },
   text: ({ max_tokens, ...body }, limit) => {
     refuseUnsupported(body);
     const prompt = Array.isArray(body.prompt) ? body.prompt[0] : body.prompt;
-    return { ...body, prompt, max_tokens: tokensWithin(tokens(max_tokens), limit) };
+    return { ...body, prompt, max_tokens: tokensWithin(tokens(max_tokens), limit, "max_tokens") };
   },
   // Encoding the numbers is left to us.
   embeddings: ({ encoding_format: _format, ...body }) => body,
@@ -42,7 +46,7 @@ const changed = {
     ...body,
     // Without a format it is refused (lmstudio-bug-tracker#1576), and says nothing.
     ...((text as { format?: unknown } | undefined)?.format ? { text } : {}),
-    max_output_tokens: tokensWithin(tokens(max_output_tokens), limit),
+    max_output_tokens: tokensWithin(tokens(max_output_tokens), limit, "max_output_tokens"),
   }),
 } satisfies Record<Endpoint, (body: Body, limit: number) => Body>;
 
@@ -55,15 +59,19 @@ const anyObject = {
 /** What LM Studio would pass over in silence, and the caller then look for in vain. */
 function refuseUnsupported({ n, logprobs, top_logprobs }: Body): void {
   if (typeof n === "number" && n > 1) {
-    throw unsupported("LM Studio gives one answer to a request: ask as often as you want answers (`n`).");
+    throw unsupported(
+      "n",
+      "LM Studio gives one answer to a request: ask as often as you want answers (`n`).",
+    );
   }
   if (logprobs === true || typeof logprobs === "number" || tokens(top_logprobs)) {
-    throw unsupported("LM Studio does not tell how likely its tokens are: leave `logprobs` out.");
+    const param = tokens(top_logprobs) ? "top_logprobs" : "logprobs";
+    throw unsupported(param, "LM Studio does not tell how likely its tokens are: leave `logprobs` out.");
   }
 }
 
-function unsupported(detail: string): ChatError {
-  return new ChatError("parameter-unsupported", detail);
+function unsupported(param: string, detail: string): ChatError {
+  return new ChatError("parameter-unsupported", detail, { param });
 }
 
 function tokens(value: unknown): number | undefined {

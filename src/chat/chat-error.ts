@@ -33,7 +33,19 @@ export type ChatErrorCode =
   | "batches-full"
   | "cursor-invalid";
 
-export class ChatError extends AppError<ChatErrorCode> {}
+export class ChatError extends AppError<ChatErrorCode> {
+  /** The parameter of the request that is to blame; absent where none is, or not one alone. */
+  declare readonly param?: string;
+
+  constructor(
+    code: ChatErrorCode,
+    detail: string,
+    { param, ...options }: ErrorOptions & { retryAfterS?: number; param?: string } = {},
+  ) {
+    super(code, detail, options);
+    if (param !== undefined) this.param = param;
+  }
+}
 
 /** HTTP status of each code. */
 export const chatStatusOf = {

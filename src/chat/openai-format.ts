@@ -1,3 +1,5 @@
+import type { FastifyError } from "fastify";
+import { ChatError } from "./chat-error.ts";
 import type { Completion, Head } from "./completion.ts";
 import type { Endpoint } from "./lm-studio/endpoints.ts";
 import type { Delta } from "./lm-studio/reasoning.ts";
@@ -81,19 +83,31 @@ function chatDelta({ text, reasoning, toolCalls }: Delta) {
 }
 
 /** OpenAI's form of an error. Codes have underscores there. */
-export function openAiError(problem: {
-  readonly status: number;
-  readonly code: string;
-  readonly detail: string;
-}) {
+export function openAiError(
+  problem: { readonly status: number; readonly code: string; readonly detail: string },
+  param: string | null = null,
+) {
   return {
     error: {
       message: problem.detail,
       type: typeOf(problem.status),
-      param: null,
+      param,
       code: problem.code.replaceAll("-", "_"),
     },
   };
+}
+
+/** The parameter that an error blames, as OpenAI writes it: `messages[0].role`. */
+export function blamedParam(error: unknown): string | null {
+  if (error instanceof ChatError) return error.param ?? null;
+  const [first] = (error as Partial<FastifyError>).validation ?? [];
+  if (!first) return null;
+  const { missingProperty } = first.params;
+  const steps = first.instancePath.split("/").slice(1);
+  if (typeof missingProperty === "string") steps.push(missingProperty);
+  const [name, ...inner] = steps;
+  if (name === undefined) return null;
+  return name + inner.map((step) => (/^\d+$/.test(step) ? `[${step}]` : `.${step}`)).join("");
 }
 
 function typeOf(status: number): string {

@@ -304,7 +304,7 @@ export class Upstreams implements AsyncDisposable {
       loaded.length > 0 ? `Loaded: ${loaded.join(", ")}.` : "No model is loaded.",
       ...(others.length > 0 ? [`Can be loaded: ${others.join(", ")}.`] : []),
     ].join(" ");
-    return new ChatError("model-not-found", detail, { cause: failure });
+    return new ChatError("model-not-found", detail, { cause: failure, param: "model" });
   }
 
   /** A place at once, where nobody waits. Throws where there is none to wait for. */

@@ -157,7 +157,7 @@ function callOf(
         ...(system === undefined ? [] : [{ role: "system", content: system }]),
         { role: "user", content },
       ],
-      max_tokens: tokensWithin(max_tokens, config.CHAT_MAX_TOKENS),
+      max_tokens: tokensWithin(max_tokens, config.CHAT_MAX_TOKENS, "max_tokens"),
       ...(temperature === undefined ? {} : { temperature }),
     },
     separates: true,

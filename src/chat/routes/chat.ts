@@ -160,7 +160,7 @@ async function callOf(
 ): Promise<{ call: Call; session?: Continued["session"] }> {
   const { config } = parts;
   const model = body.model ?? config.DEEPSEEK_MODEL;
-  const maxTokens = tokensWithin(body.max_tokens, config.CHAT_MAX_TOKENS);
+  const maxTokens = tokensWithin(body.max_tokens, config.CHAT_MAX_TOKENS, "max_tokens");
   const { system, prompt, session_overflow: overflow = "drop" } = body;
   const sessionId = body.raw ? undefined : (body.session_id ?? headers["x-session-id"]);
   const call = {

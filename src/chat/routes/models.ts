@@ -64,7 +64,9 @@ export function modelRoutes(app: App, { upstreams }: RouteParts): void {
   async function find(id: string) {
     const found = (await upstreams.models()).find((model) => model.id === id);
     if (!found)
-      throw new ChatError("model-not-found", `LM Studio has no model ${id}; /v1/models lists them.`);
+      throw new ChatError("model-not-found", `LM Studio has no model ${id}; /v1/models lists them.`, {
+        param: "model",
+      });
     return modelOf(found);
   }
 }

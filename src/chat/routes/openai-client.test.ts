@@ -199,16 +199,16 @@ test("JSON is parsed by its schema, and any JSON is to be had without one", asyn
   assert.equal(any.choices[0]?.message.content, '{"a":1}');
 });
 
-for (const [what, more] of [
-  ["several answers at once", { n: 2 }],
-  ["the likelihood of tokens", { logprobs: true }],
-  ["the likelihood of other tokens", { top_logprobs: 3 }],
+for (const [what, param, more] of [
+  ["several answers at once", "n", { n: 2 }],
+  ["the likelihood of tokens", "logprobs", { logprobs: true }],
+  ["the likelihood of other tokens", "top_logprobs", { top_logprobs: 3 }],
 ] as const) {
   test(`${what} is refused, since LM Studio would pass over it in silence`, async () => {
     const before = lm.generations.length;
     const error = await client.chat.completions.create({ ...ask("Hi"), ...more }).catch((reason) => reason);
     assert.ok(error instanceof BadRequestError);
-    assert.equal(error.code, "parameter_unsupported");
+    assert.deepEqual([error.code, error.param], ["parameter_unsupported", param]);
     assert.equal(lm.generations.length, before);
   });
 }

@@ -5,7 +5,9 @@ const OpenAiError = Type.Object({
   error: Type.Object({
     message: Type.String(),
     type: Type.String(),
-    param: Type.Null(),
+    param: Type.Union([Type.String(), Type.Null()], {
+      description: "The parameter to blame, such as messages[0].role",
+    }),
     code: Type.String(),
   }),
 });

@@ -220,28 +220,33 @@ test("errors have OpenAI's form, also for what is not there", async () => {
     const { error } = (await response.json()) as { error: Record<string, unknown> };
     assert.equal(typeof error.message, "string");
     assert.deepEqual(Object.keys(error), ["message", "type", "param", "code"]);
-    return [response.status, error.type, error.code];
+    return [response.status, error.type, error.code, error.param];
   };
   assert.deepEqual(await refused(await chat.post(path, { ...hello, max_tokens: 9_999 })), [
     400,
     "invalid_request_error",
     "max_tokens_exceeded",
+    "max_tokens",
   ]);
   assert.deepEqual(await refused(await chat.post(path, { model: "m" })), [
     400,
     "invalid_request_error",
     "request_invalid",
+    "messages",
   ]);
+  const nameless = { messages: [{ role: "user", content: "Hi" }, { role: 5 }] };
+  assert.deepEqual((await refused(await chat.post(path, nameless))).at(-1), "messages[1].role");
   assert.deepEqual(await refused(await chat.post("/v1/moderations", {})), [
     404,
     "invalid_request_error",
     "route_unknown",
+    null,
   ]);
   const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`;
   const body = `{"messages":[{"role":"user","content":${deep}}]}`;
   const headers = { "content-type": "application/json" };
   const response = await fetch(chat.url + path, { method: "POST", body, headers });
-  assert.deepEqual(await refused(response), [400, "invalid_request_error", "request_too_deep"]);
+  assert.deepEqual(await refused(response), [400, "invalid_request_error", "request_too_deep", null]);
 });
 
 test("without keys to check, callers who show different ones do not share an answer either", async () => {

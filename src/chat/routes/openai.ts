@@ -8,7 +8,7 @@ import { askedBody } from "../asked-body.ts";
 import type { Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
 import type { Delta } from "../lm-studio/reasoning.ts";
-import { ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
+import { blamedParam, ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
 import { DeltaShaper, type ReasoningForm, shapedCompletion } from "../reasoning-form.ts";
 import { SeenBodies, type SeenBody } from "../seen-bodies.ts";
 import { setProvenance, streamAnswer } from "./answer-stream.ts";
@@ -137,7 +137,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     return reply
       .code(problem.status)
       .type("application/json; charset=utf-8")
-      .send(JSON.stringify(openAiError(problem)));
+      .send(JSON.stringify(openAiError(problem, blamedParam(error))));
   });
   app.setNotFoundHandler((request) => {
     throw new EdgeError(
