@@ -2,6 +2,7 @@ export type StoreErrorCode =
   | "database-away"
   | "store-busy"
   | "journal-unwritable"
+  | "photo-unwritable"
   | "migration-changed"
   | "migration-missing"
   | "migration-failed";
@@ -25,10 +26,18 @@ export const storeStatusOf = {
   "database-away": 503,
   "store-busy": 503,
   "journal-unwritable": 503,
+  "photo-unwritable": 503,
   "migration-changed": 500,
   "migration-missing": 500,
   "migration-failed": 500,
 } satisfies Record<StoreErrorCode, number>;
+
+/** Why a file cannot be written, in words that may be shown: an error of the system would name the path. */
+export function diskTrouble(cause: unknown): string {
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === "ENOSPC" || code === "EDQUOT") return "the disk is full";
+  return `the disk refuses to be written${code ? ` (${code})` : ""}`;
+}
 
 /**
  * True for an error that says the database cannot be reached or is going down, whatever was asked of it:

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { diskTrouble, StoreError } from "./errors.ts";
 
 /** A file that is on disk, and under its own name once it is placed. */
 export interface WaitingFile extends AsyncDisposable {
@@ -16,18 +17,23 @@ export class PhotoFiles {
     this.#folder = join(home, "photos");
   }
 
-  /** Writes what is to become a file. Whatever becomes of it, it leaves nothing else once it is disposed of. */
+  /**
+   * Writes what is to become a file. Whatever becomes of it, it leaves nothing else once it is disposed of. Throws
+   * `StoreError` `photo-unwritable`.
+   */
   async write(bytes: Uint8Array): Promise<WaitingFile> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const temporary = join(this.#folder, `.${randomBytes(12).toString("hex")}`);
     const discard = () => rm(temporary, { force: true });
     try {
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       await using file = await open(temporary, "wx", 0o600);
       await file.writeFile(bytes);
       await file.sync();
     } catch (error) {
-      await discard();
-      throw error;
+      await discard().catch(() => {});
+      throw new StoreError("photo-unwritable", `The photo cannot be kept: ${diskTrouble(error)}.`, {
+        cause: error,
+      });
     }
     return {
       place: async (id) => {

@@ -4,6 +4,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   utimesSync,
@@ -252,4 +253,15 @@ test("a subject that is deleted takes its photos along", async () => {
   assert.equal(codeOf(await ask("GET", `/api/v1/photos/${id}/content`)), "404 photo-unknown");
   const photos = new PhotoStore(api.pool, new PhotoFiles(home));
   assert.equal(await photos.sweep(Date.now() + 60_000), 2);
+});
+
+test("a photo that cannot be written is refused with the reason, and the path is told to nobody", async () => {
+  renameSync(folder, `${folder}.away`);
+  writeFileSync(folder, "no folder");
+  const refused = await add("Ada", jpeg({ after: Buffer.from("unwritten") }));
+  rmSync(folder);
+  renameSync(`${folder}.away`, folder);
+  assert.equal(codeOf(refused), "503 photo-unwritable");
+  assert.match(refused.json().detail, /the disk refuses to be written/);
+  assert.ok(!refused.body.includes(home));
 });

@@ -3,7 +3,7 @@ import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { v7 as uuidv7 } from "uuid";
-import { StoreError } from "../errors.ts";
+import { diskTrouble, StoreError } from "../errors.ts";
 import { frameOf } from "./frame.ts";
 import { forgetLife, isAlive, showLife } from "./life-sign.ts";
 import { syncFolder } from "./sync-folder.ts";
@@ -399,12 +399,8 @@ function allocate(file: OpenFile, written: number): void {
 
 const zeros = Buffer.alloc(256 * 1024);
 
-/** In words that may be shown: an error of the system would name the path. */
 function unwritable(cause: unknown): StoreError {
-  const { code } = cause as NodeJS.ErrnoException;
-  const why =
-    code === "ENOSPC" || code === "EDQUOT"
-      ? "the disk is full"
-      : `the disk refuses to be written${code ? ` (${code})` : ""}`;
-  return new StoreError("journal-unwritable", `Nothing can be put on record: ${why}.`, { cause });
+  return new StoreError("journal-unwritable", `Nothing can be put on record: ${diskTrouble(cause)}.`, {
+    cause,
+  });
 }
