@@ -48,7 +48,9 @@ async function readStatus({
 }: SyncContext): Promise<SyncStatus> {
   // Before the database is read, in which the reason for waiting is written first.
   const { state, nextTryAt } = pusher;
-  const [report, parked] = await Promise.all([readSyncReport(pool), listParked(pool, parkedShown)]);
+  const report = await readSyncReport(pool);
+  // After the report, which counts them: what it counts is in this list.
+  const parked = await listParked(pool, parkedShown);
   return {
     state,
     project: new URL(projectUrl).origin,
