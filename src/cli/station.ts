@@ -217,7 +217,8 @@ function mirror(config: Config, env: Readonly<Record<string, string>>): ServiceD
       timeoutMs: 2_000,
       failureThreshold: 5,
     },
-    stop: { timeoutMs: 10_000 },
+    // It gives way to everybody: on a busy machine the little that is left to do takes its time.
+    stop: { timeoutMs: 30_000 },
   });
 }
 
