@@ -59,9 +59,27 @@ test("an answer that came in one piece is not counted by its pieces", () => {
 
 test("how a model thinks is remembered for its next answer", () => {
   const forms = new ThinkingForms();
-  const events = [...words("two", "</think>", "Four."), ...ending];
-  assert.equal(read(new ChatAnswer(options({ forms })), events).text, "two</think>Four.");
+  const events = [...words("two", "\n", "</think>", "Four."), ...ending];
+  assert.equal(read(new ChatAnswer(options({ forms })), events).text, "two\n</think>Four.");
   assert.equal(read(new ChatAnswer(options({ forms })), events).text, "Four.");
+});
+
+test("thinking that ran into the limit is no answer, and says nothing of how the model thinks", () => {
+  const forms = new ThinkingForms();
+  const thinks = { forms, model: "deepseek-r1-distill-qwen-7b" };
+  const cut = [...words("two ", "and"), chunk({}, "length")];
+  for (const isRead of [true, false]) {
+    const { text, reasoning } = read(new ChatAnswer(options({ ...thinks, isRead })), cut);
+    assert.deepEqual([text, reasoning], ["", "two and"]);
+  }
+  assert.equal(read(new ChatAnswer(options(thinks)), ending).text, "");
+  assert.equal(forms.isKnown(thinks.model), false);
+});
+
+test("a model that spoke of the tag that ends thinking does not think for that", () => {
+  const forms = new ThinkingForms();
+  read(new ChatAnswer(options({ forms })), [...words("It is ", "`</think>`", "."), ...ending]);
+  assert.equal(forms.isUnopened("qwen"), false);
 });
 
 test("what is no chunk is refused, and what came before it is still there", () => {

@@ -39,7 +39,8 @@ export class ChatAnswer implements AnswerReader {
   }
 
   end(): void {
-    this.deltas.push(...(this.#separator?.end() ?? []));
+    const isCutOff = this.#finishReason === undefined || this.#finishReason === "length";
+    this.deltas.push(...(this.#separator?.end({ isCutOff }) ?? []));
   }
 
   completion(): Completion {
@@ -86,8 +87,8 @@ export class ChatAnswer implements AnswerReader {
     const { model, json, forms } = this.#options;
     if (!this.#separator) return;
     if (this.#separator.unopened || hasStrayTag(text)) forms.remember(model, "unopened");
-    // Under a schema a model does not think, which says nothing of how it does.
-    else if (this.#separator.reasoningTokens === 0 && !json && !forms.isKnown(model)) {
+    // Under a schema a model does not think, which says nothing of how it does; nor does an empty answer.
+    else if (this.#separator.reasoningTokens === 0 && text && !json && !forms.isKnown(model)) {
       forms.remember(model, "plain");
     }
   }

@@ -39,6 +39,10 @@ for (const [form, whole] of [
   ["with both tags", "<think>\nIs 1 < 2? </b>\n</think>\n\nYes: <think> is a tag."],
   ["with both tags after white space", "\n <think>Is 1 < 2? </b></think>Yes: <think> is a tag."],
   ["without its first tag", "Is 1 < 2? </b>\n</think>\n\nYes: <think> is a tag."],
+  [
+    "without its first tag, the last one at the end of a line",
+    "Is 1 < 2? </b></think>\nYes: <think> is a tag.",
+  ],
 ] as const) {
   test(`thinking ${form} is told apart wherever it is cut`, () => {
     for (const chunks of cuts(whole)) {
@@ -84,6 +88,27 @@ test("thinking without its first tag can be passed on as it comes, wherever it i
   assert.deepEqual(deltas, [{ reasoning: "a" }, { reasoning: " b" }]);
 });
 
+test("an answer that speaks of the tag that ends thinking stays whole, wherever it is cut", () => {
+  const whole = "Until `</think>` it thinks, </think> and then </think>";
+  for (const chunks of cuts(whole)) {
+    const { text, reasoning } = separate(chunks);
+    assert.deepEqual([text, reasoning], [whole, ""]);
+  }
+});
+
+test("thinking that may be none is thinking where the answer was cut off", () => {
+  for (const isCutOff of [true, false]) {
+    const separator = new Separator({ untagged: "think", json: false });
+    const deltas = [...pushed(separator, { content: "Let me " }), ...pushed(separator, { content: "lo " })];
+    deltas.push(...separator.end({ isCutOff }));
+    assert.deepEqual(
+      deltas.filter(({ text }) => text),
+      isCutOff ? [] : [{ text: "Let me lo " }],
+    );
+    assert.equal(separator.reasoningTokens, isCutOff ? 2 : 0);
+  }
+});
+
 test("what was wrongly passed on as thinking comes once more as text", () => {
   const separator = new Separator({ untagged: "think", json: false });
   const call = { index: 0, id: "1", type: "function", function: { name: "f", arguments: "" } };
@@ -111,7 +136,7 @@ test("thinking inside the text is counted, since LM Studio does not", () => {
     separate([{ content: "<think>" }, { content: "a" }, { content: "</think>" }, { content: "b" }]).tokens,
     3,
   );
-  assert.equal(separate([{ content: "a" }, { content: "</think>" }, { content: "b" }]).tokens, 2);
+  assert.equal(separate([{ content: "a" }, { content: "\n</think>" }, { content: "b" }]).tokens, 2);
   assert.equal(separate([{ content: "a" }]).tokens, 0);
 });
 

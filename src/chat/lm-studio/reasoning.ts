@@ -24,7 +24,8 @@ export interface SeparatorOptions {
  * Tells a model's thinking from its answer in the three forms that LM Studio gives it: `<think>…</think>` at
  * the start of the text, the same without its first tag (some templates put that into the prompt), and the
  * field `reasoning_content`. Tags may be split over any number of chunks. Only what the text starts with
- * counts: an answer that is about these tags stays as it is.
+ * counts: an answer that is about these tags stays as it is. Of a model that is not known to think, only a
+ * `</think>` at the beginning or the end of a line counts, which one that is spoken of hardly ever is.
  *
  * Thinking that never ends leaves no text, and is not passed off as one.
  */
@@ -38,8 +39,10 @@ export class Separator {
   readonly #options: SeparatorOptions;
   #untagged: SeparatorOptions["untagged"];
   #state: "start" | "held" | "thinking" | "after-thinking" | "text" = "start";
-  /** Text that is not decided yet. */
+  /** Text that is not decided yet, and may be the beginning of a tag. */
   #pending = "";
+  /** What came before that and waits for a tag, too. */
+  readonly #held: string[] = [];
   #pendingTokens = 0;
   #sawText = false;
   #thought = false;
@@ -74,17 +77,16 @@ export class Separator {
     const deltas: Delta[] = [];
     if (this.#untagged === "hold") this.#untagged = "text";
     if (this.#state === "held") {
-      const held = this.#pending;
-      this.#pending = "";
       this.#state = "text";
-      this.#say(held, deltas);
+      this.#say(this.#takeHeld(), deltas);
     }
     return deltas;
   }
 
-  /** What was held back to the end. */
-  end(): Delta[] {
+  /** What was held back to the end. Where the answer was cut off, no tag could follow any more. */
+  end({ isCutOff = false } = {}): Delta[] {
     const deltas: Delta[] = [];
+    if (isCutOff) this.#presumed = undefined;
     this.#settle(deltas);
     if (this.#maybeJson) {
       const held = this.#maybeJson;
@@ -134,38 +136,43 @@ export class Separator {
     }
   }
 
-  /** Looks for the tag that ends the thinking, in all that is pending and what came now. */
+  /** Looks for the tag that ends the thinking, in what is pending and what came now. */
   #untilClosed(content: string, deltas: Delta[]): void {
     this.#presumed?.push(content);
-    const from = Math.max(0, this.#pending.length - closing.length);
     this.#pending += content;
     this.#pendingTokens += 1;
     if (this.#state === "thinking") this.reasoningTokens += 1;
-    const end = this.#pending.indexOf(closing, from);
+    const isHeld = this.#state === "held";
+    const end = isHeld ? this.#pending.search(closingAtLine) : this.#pending.indexOf(closing);
     if (end >= 0) {
-      if (this.#state === "held") this.reasoningTokens += this.#pendingTokens;
-      this.unopened = this.#state === "held" || this.#presumed !== undefined;
+      if (isHeld) this.reasoningTokens += this.#pendingTokens;
+      this.unopened = isHeld || this.#presumed !== undefined;
       this.#presumed = undefined;
       const after = this.#pending.slice(end + closing.length).trimStart();
-      this.#think(this.#trimmed(this.#pending.slice(0, end)), deltas);
-      this.#pending = "";
+      this.#pending = this.#pending.slice(0, end);
+      this.#think(this.#trimmed(this.#takeHeld()), deltas);
       this.#state = "after-thinking";
       if (after) this.#content(after, deltas);
       return;
     }
-    if (this.#state === "held") return;
     // All but what may be the beginning of the tag, and the white space before it.
     const settled = this.#pending.slice(0, openEnd(this.#pending));
     if (!settled) return;
     this.#pending = this.#pending.slice(settled.length);
-    this.#think(this.#trimmed(settled, false), deltas);
+    if (isHeld) this.#held.push(settled);
+    else this.#think(this.#trimmed(settled, false), deltas);
+  }
+
+  #takeHeld(): string {
+    this.#held.push(this.#pending);
+    this.#pending = "";
+    return this.#held.splice(0).join("");
   }
 
   /** Nothing more comes that could tell: what is pending is what it looks like. */
   #settle(deltas: Delta[]): void {
-    const pending = this.#pending;
+    const pending = this.#takeHeld();
     const state = this.#state;
-    this.#pending = "";
     if (this.#presumed) {
       this.mistaken = this.#presumed;
       this.#presumed = undefined;
@@ -214,16 +221,17 @@ export function usuallyThinks(model: string): boolean {
 
 /** True for a text in which thinking was not told apart: it began before anybody could know. */
 export function hasStrayTag(text: string): boolean {
-  return text.includes(closing);
+  return closingAtLine.test(text);
 }
 
 const opening = "<think>";
 const closing = "</think>";
+const closingAtLine = /(?<=\n[ \t]*)<\/think>|<\/think>(?=[ \t]*\r?\n)/;
 
 /** Where the longest end of `text` begins that white space and a beginning of the closing tag could make up. */
 function openEnd(text: string): number {
   const tag = text.lastIndexOf("<");
-  const end = tag >= 0 && closing.startsWith(text.slice(tag)) ? tag : text.length;
+  const end = tag >= 0 && closing.startsWith(text.slice(tag).trimEnd()) ? tag : text.length;
   return text.slice(0, end).trimEnd().length;
 }
 
