@@ -189,6 +189,8 @@ export function createComplete(parts: CompleteParts): Complete {
     const { call } = trip;
     const budgetRead = limits.admit(call, contextOf(call.body.model));
     if (budgetRead) await budgetRead;
+    // Who has left meanwhile is no passenger, and what nobody waits for nobody could stop.
+    call.stop.signal.throwIfAborted();
     const other = call.caching.read ? flights.get(key) : undefined;
     const joined = other && isCompany(other, call) ? other : undefined;
     if (joined) trip.source = { cache: "JOINED" };
@@ -215,7 +217,7 @@ export function createComplete(parts: CompleteParts): Complete {
         if (call.caching.write && isReusable(call, completion)) {
           cache.set(key, completion, { model, caller: call.caller });
         }
-      }
+      } else if (reader.head) limits.spentAbout(call, reader.deltas.length);
       flight.land(end);
     });
     return flight;
@@ -265,8 +267,12 @@ function isCompany(flight: Flight, { priority }: Call): boolean {
   return flight.isJoinable && (flight.admittedAt !== undefined || isAhead);
 }
 
-/** Whole, told apart, and from the model that was asked: another one may have answered in its place. */
-function isReusable(call: Call, { finishReason, head, text }: Completion): boolean {
-  const whole = finishReason === "stop" || finishReason === "tool_calls";
-  return whole && head.model === call.body.model && !(call.separates && hasStrayTag(text));
+/**
+ * Whole, told apart, with something in it, and from the model that was asked: another one may have answered in its
+ * place.
+ */
+function isReusable(call: Call, { finishReason, head, text, toolCalls, raw }: Completion): boolean {
+  const isWhole = finishReason === "stop" || finishReason === "tool_calls";
+  const isEmpty = text.trim() === "" && toolCalls.length === 0 && raw === undefined;
+  return isWhole && !isEmpty && head.model === call.body.model && !(call.separates && hasStrayTag(text));
 }

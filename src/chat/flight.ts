@@ -79,7 +79,7 @@ export class Flight {
 
 /**
  * Waits for a flight's answer, and hands over what is said on the way. Rejects with what the flight failed of,
- * or with the signal's reason once the caller has left.
+ * or with the signal's reason once the caller leaves; it must not be aborted yet.
  */
 export function follow(
   flight: Flight,
@@ -98,7 +98,6 @@ export function follow(
     flight.leave(passenger, caller.reason);
     reject(caller.reason);
   };
-  if (caller.aborted) return Promise.reject(caller.reason);
   caller.addEventListener("abort", leave, { once: true });
   flight.board(passenger);
   return promise.finally(() => caller.removeEventListener("abort", leave));

@@ -141,6 +141,34 @@ test("one who leaves does not stop the others, and the last one who leaves stops
   assert.equal((await chat.post(path, body("Leaving"))).headers.get("x-cache"), "MISS");
 });
 
+test("who leaves before the question goes out costs the model nothing", async () => {
+  const before = lm.generations.length;
+  const holder = await chat.pool.connect();
+  const left = new AbortController();
+  try {
+    await holder.query("begin; lock table interactions");
+    const asked = chat.post("/chat", { prompt: "In a talk", session_id: "talk" }, { signal: left.signal });
+    const gone = assert.rejects(asked, { name: "AbortError" });
+    await eventually(
+      async () => (await chat.pool.query("select count(*)::int as n from pg_locks where not granted")).rows,
+      ([waiting]) => waiting.n > 0,
+    );
+    left.abort();
+    await gone;
+    // Its connection was closed before this was asked.
+    await (await chat.get("/health")).text();
+  } finally {
+    await holder.query("rollback");
+    holder.release();
+  }
+  const rows = await eventually(
+    async () => (await chat.rows()).filter(({ prompt }) => prompt[0]?.content === "In a talk"),
+    (seen) => seen.length === 1,
+  );
+  assert.equal(rows[0].outcome, "client-gone");
+  assert.equal(lm.generations.length, before);
+});
+
 test("what fails fails for all who wait for it, and is not kept", async () => {
   const { promise: allThere, resolve } = Promise.withResolvers<void>();
   lm.script(async () => {

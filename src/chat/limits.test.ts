@@ -58,6 +58,24 @@ test("tokens of a day are counted, told in headers, refused when used, and survi
   assert.equal(free.headers.get("x-ratelimit-limit-tokens"), null);
 });
 
+test("an answer that its caller left counts for what was said of it", async () => {
+  await using chat = await startChat(lm, database.url, { CHAT_TOKENS_PER_DAY: "30" });
+  const never = new Promise<void>(() => {});
+  lm.script({ text: "word ".repeat(60), heldAfter: { tokens: 50, until: never } });
+  const left = new AbortController();
+  const stream = await chat.post("/chat", { prompt: "Go on", stream: true }, { signal: left.signal });
+  const before = lm.generations.length;
+  let said = "";
+  for await (const part of stream.body ?? []) {
+    said += Buffer.from(part).toString();
+    if (said.split("event: token").length > 40) break;
+  }
+  left.abort();
+  assert.equal(await (await lm.generation(before)).ended, "aborted");
+  const status = async () => (await chat.post("/chat", { prompt: "More?" })).status;
+  assert.equal(await eventually(status, (seen) => seen === 429), 429);
+});
+
 test("a prompt that cannot fit is refused before it is sent, once the model's context is known", async () => {
   await using chat = await startChat(lm, database.url);
   const messages = [

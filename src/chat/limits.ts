@@ -2,6 +2,7 @@ import type { Call } from "./complete.ts";
 import { checkContext, TokenRatios } from "./context-check.ts";
 import type { Usage } from "./lm-studio/chunk.ts";
 import type { TokenBudgets } from "./token-budgets.ts";
+import { partsOf, sumOf } from "./token-estimate.ts";
 
 type Limited = Pick<Call, "body" | "caller">;
 
@@ -39,6 +40,14 @@ export class Limits {
     const { model, messages, prompt, tools } = body;
     this.ratios.learn(model, { messages, prompt, tools }, usage.prompt_tokens);
     this.#budgets?.spend(caller, usage.prompt_tokens + usage.completion_tokens);
+  }
+
+  /** Takes in an answer that broke off or that nobody waited for, which LM Studio then does not count: estimated. */
+  spentAbout({ body, caller }: Limited, completionTokens: number): void {
+    if (!this.#budgets) return;
+    const { model, messages, prompt, tools } = body;
+    const promptTokens = sumOf(partsOf({ messages, prompt, tools })) * this.ratios.of(model);
+    this.#budgets.spend(caller, Math.round(promptTokens) + completionTokens);
   }
 
   /** How a caller with a limit stands, as headers in OpenAI's form. */

@@ -87,13 +87,15 @@ test("with keys everyone sees and forgets their own answers, and an admin all", 
   for (const init of [asOne, asTwo]) await ask(chat, "Whose?", {}, init);
   const seen = async (init: RequestInit) => (await statsOf(chat, "?entries=true", init)).answers.length;
   assert.deepEqual([await seen(asOne), await seen(asTwo), await seen(asAdmin)], [1, 1, 2]);
+  const counted = async (init: RequestInit) => (await statsOf(chat, "", init)).models[0]?.entries;
+  assert.deepEqual([await counted(asOne), await counted(asAdmin)], [1, 2]);
   assert.deepEqual(await forget(chat, "", asOne), { removed: 1, pending: false });
   assert.equal((await ask(chat, "Whose?", {}, asTwo)).cache, "HIT");
   assert.equal((await ask(chat, "Whose?", {}, asOne)).cache, "MISS");
   assert.deepEqual(await forget(chat, "", asAdmin), { removed: 2, pending: false });
 });
 
-test("only a whole answer of the model that was asked is kept", async () => {
+test("only a whole answer of the model that was asked, with something in it, is kept", async () => {
   await using chat = await startChat(lm, database.url);
   for (const [prompt, reply, more] of [
     ["Cut by the limit", { text: "one two three four" }, { max_tokens: 2 }],
@@ -101,6 +103,8 @@ test("only a whole answer of the model that was asked is kept", async () => {
     ["An error in the middle", faults["crash-mid"], {}],
     ["Answered by another model", { text: "Yes", model: "another" }, {}],
     ["Ended by a filter", { text: "Yes", finishReason: "content_filter" }, {}],
+    ["Thought, and said nothing", { thinking: "hm", text: "" }, {}],
+    ["Nothing at all", { text: "" }, {}],
   ] as const) {
     // Where it is tried once more, it goes the same way.
     lm.script(() => reply);

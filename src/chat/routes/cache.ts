@@ -87,9 +87,9 @@ export function cacheRoutes(app: App, { cache }: RouteParts): void {
     },
     async (request) => {
       const { entries, limit } = request.query;
-      const stats = { models: byModel(cache.list({})), ...cache.stats };
-      if (!entries) return stats;
-      return { ...stats, answers: cache.list(ownOf(request)).slice(0, limit) };
+      const answers = cache.list(ownOf(request));
+      const stats = { models: byModel(answers), ...cache.stats };
+      return entries ? { ...stats, answers: answers.slice(0, limit) } : stats;
     },
   );
   app.delete(
