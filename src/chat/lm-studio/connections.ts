@@ -150,6 +150,10 @@ function passOn(wasRead: (bytes: Buffer) => void) {
   };
 }
 
+function isReset(error: NodeJS.ErrnoException): boolean {
+  return error.code === "ECONNRESET" || error.code === "EPIPE";
+}
+
 /** One connection, which carries one request after the other. */
 class Connection implements Sent {
   /** `performance.now()` of its last answer. */
@@ -173,7 +177,7 @@ class Connection implements Sent {
     this.#told = told;
     this.#socket = open((bytes) => this.#read(bytes))
       .once(readyEvent, () => this.#ready())
-      .on("error", (error) => this.fail(error))
+      .on("error", (error) => this.fail(isReset(error) ? this.#broken("closed", error.message) : error))
       // Without a listener for data, the end of one that is idle would not be seen.
       .on("end", () => this.#ended())
       .on("close", () => this.fail(this.#broken("closed", "the other side closed the connection")));

@@ -96,8 +96,9 @@ export function connectionError(error: unknown, root: string, model?: string): C
  */
 export function isStaleConnection(error: unknown): boolean {
   const code = codeOf(error);
-  if (code === "ECONNRESET" || code === "EPIPE") return true;
   if (error instanceof ConnectionError) return code === "closed" && error.wasUsed;
+  // undici does not tell of what these broke.
+  if (code === "ECONNRESET" || code === "EPIPE") return true;
   const { socket } = error as { socket?: { bytesRead?: number } };
   return code === "UND_ERR_SOCKET" && (socket?.bytesRead ?? 0) > 0;
 }

@@ -70,10 +70,10 @@ type Loose = any;
 
 async function native(options: ListOptions, path: string, name: string): Promise<Loose[]> {
   if (options.missing.has(path)) return [];
-  const { body } = await get(options, path).catch(() => ({ body: undefined }));
-  const list = listIn(body, name);
-  // LM Studio logs each path that it does not know as an error.
-  if (!list && body !== undefined) options.missing.add(path);
+  const answer = await get(options, path).catch(() => undefined);
+  const list = listIn(answer?.body, name);
+  // LM Studio logs each path that it does not know as an error, and answers 200 to it. Any other failure may pass.
+  if (!list && answer && [200, 404, 405].includes(answer.status)) options.missing.add(path);
   return list ?? [];
 }
 

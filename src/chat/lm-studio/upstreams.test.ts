@@ -396,12 +396,15 @@ test("a crash, a busy answer and a broken connection are tried again", async () 
   assert.equal(upstreams.status().upstreams[0]?.models[0]?.breaker, "closed");
 });
 
-test("what breaks every connection is sent three times at most", async () => {
+test("what breaks every connection is sent twice, and three times where the first may have been closed before", async () => {
   await using lm = await startLmStudio({ respond: () => faults.reset });
   await using upstreams = open([lm.url]);
   await assert.rejects(ask(upstreams, "deadly"), { code: "upstream-cut" });
-  // As it was asked, for an idle connection that may just have been closed, and for one that broke.
-  assert.equal(lm.generations.length, 3);
+  assert.equal(lm.generations.length, 2);
+  lm.script({ text: "fine" });
+  await ask(upstreams, "leaves its connection idle");
+  await assert.rejects(ask(upstreams, "deadly"), { code: "upstream-cut" });
+  assert.equal(lm.generations.length, 6);
 });
 
 test("a model that fails every time is left alone, and tried by one question after a while", async () => {
@@ -440,6 +443,29 @@ test("a model that fails every time is left alone, and tried by one question aft
   await answer("after");
   await Promise.all([good, after]);
   assert.ok(!prompts(lm).includes("not sent") && !prompts(lm).includes("waits"));
+});
+
+test("who waits for another's question goes on where that one is refused", async () => {
+  const models = [{ id: model }, { id: "other", state: "not-loaded" }] as const;
+  const { lm, answer } = await startPatient({ models });
+  await using _lm = lm;
+  await using upstreams = open([lm.url], { concurrency: 1 });
+  await upstreams.models();
+  const fails = async (prompt: string) => {
+    const failing = ask(upstreams, prompt);
+    const refused = assert.rejects(failing, { code: "upstream-failed" });
+    await answer(prompt, faults["internal-error"]);
+    await refused;
+  };
+  for (let i = 1; i < 20; i += 1) await fails(`fails ${i}`);
+  const last = assert.rejects(ask(upstreams, "fails 20"), { code: "upstream-failed" });
+  // Not before those for the loaded model are through.
+  const switching = ask(upstreams, "switching", { model: "other" });
+  const loaded = assert.rejects(ask(upstreams, "loaded"), { code: "upstream-open" });
+  await answer("fails 20", faults["internal-error"]);
+  await Promise.all([last, loaded]);
+  await answer("switching");
+  assert.equal((await switching).text, "switching");
 });
 
 test("while one LM Studio's model fails, the other is used", async () => {
@@ -564,6 +590,23 @@ test("a response ends with its last event, even where the stream stays open, and
   );
   isWhole = false;
   await assert.rejects(eventsFrom(upstreams, "responses"), { code: "upstream-cut" });
+});
+
+test("what LM Studio tells of its models beside their names is asked for again after a failure that may pass", async () => {
+  const unknown = { status: 200, body: { error: "Unexpected endpoint or method. (GET /api/v1/models)" } };
+  let state = { status: 500, body: { error: "Internal Server Error" } as object };
+  const asked: (string | undefined)[] = [];
+  await using proxy = await serve(({ url }, response) => {
+    asked.push(url);
+    const list = { status: 200, body: { data: [{ id: model }] } };
+    const { status, body } = url === "/v1/models" ? list : url === "/api/v0/models" ? state : unknown;
+    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+  });
+  await using upstreams = open([proxy.url]);
+  assert.equal((await upstreams.models())[0]?.state, undefined);
+  state = { status: 200, body: { data: [{ id: model, state: "loaded" }] } };
+  assert.equal((await upstreams.models())[0]?.state, "loaded");
+  assert.equal(asked.filter((url) => url === "/api/v1/models").length, 1);
 });
 
 test("a list of models is asked for once more where LM Studio had closed the idle connection", async () => {

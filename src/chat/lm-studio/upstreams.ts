@@ -340,18 +340,24 @@ export class Upstreams implements AsyncDisposable {
   #admit(): void {
     if (this.#queue.length === 0 || this.#isAdmitting) return;
     this.#isAdmitting = true;
+    let isOneRefused = false;
     try {
-      this.#queue.admit((asked) => {
-        try {
-          const place = this.#choose(asked);
-          if (!place) return false;
-          place.active += 1;
-          asked.begin?.(place);
-        } catch (error) {
-          asked.refuse?.(error);
-        }
-        return true;
-      });
+      do {
+        isOneRefused = false;
+        this.#queue.admit((asked) => {
+          try {
+            const place = this.#choose(asked);
+            if (!place) return false;
+            place.active += 1;
+            asked.begin?.(place);
+          } catch (error) {
+            asked.refuse?.(error);
+            isOneRefused = true;
+          }
+          return true;
+        });
+        // One that was looked at before may have waited for the one refused.
+      } while (isOneRefused);
     } finally {
       this.#isAdmitting = false;
     }
