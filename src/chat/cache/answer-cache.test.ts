@@ -166,6 +166,14 @@ testShared("an answer that was removed while it was read is not kept again", asy
   assert.equal(two.stats.entries, 0);
 });
 
+testShared("an answer that is given while Redis is asked is found", async () => {
+  await using cache = await ready();
+  const asked = cache.get("chat/m/given");
+  assert.ok(asked instanceof Promise);
+  cache.set("chat/m/given", answer("yes"), mine);
+  assert.equal((await asked)?.completion.text, "yes");
+});
+
 testShared("what cannot be read is a miss", async () => {
   await using cache = await ready();
   await using raw = await client();

@@ -115,6 +115,12 @@ export class AnswerCache implements AsyncDisposable {
   ): Promise<Found | undefined> {
     const removals = this.#removals;
     const answer = await asked;
+    // It may have been given here meanwhile, by the model or to another who asked Redis.
+    const here = this.#memory.get(key, maxAgeS);
+    if (here) {
+      this.#hitsHere += 1;
+      return { completion: here.answer.completion, ageS: here.ageS };
+    }
     const ageMs = answer ? Math.max(0, this.#clock() - answer.storedAt) : 0;
     // What was read while something was removed may be what was removed.
     if (!answer || ageMs >= this.#ttlMs || removals !== this.#removals) {
