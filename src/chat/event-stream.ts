@@ -4,6 +4,8 @@ import { ChatError } from "./chat-error.ts";
 
 /** A reader that takes nothing for this long has gone, or is to be thought gone. */
 const slowReaderMs = 60_000;
+/** Handed to the socket at once: how much of more than that was taken would not be seen. */
+const sliceBytes = 64 * 1024;
 
 /**
  * The stop switch of a call, pulled when its caller leaves before the answer is whole.
@@ -36,9 +38,18 @@ export function openEventStream(reply: FastifyReply, stop: AbortController): Eve
     "x-accel-buffering": "no",
   });
   return {
-    write: (text) => (raw.write(text) ? undefined : drained(raw, stop)),
+    write: (text) => {
+      if (text.length > sliceBytes) return writeInSlices(Buffer.from(text), raw, stop);
+      return raw.write(text) ? undefined : drained(raw, stop);
+    },
     end: (text) => void raw.end(text),
   };
+}
+
+async function writeInSlices(bytes: Buffer, raw: FastifyReply["raw"], stop: AbortController): Promise<void> {
+  for (let from = 0; from < bytes.length; from += sliceBytes) {
+    if (!raw.write(bytes.subarray(from, from + sliceBytes))) await drained(raw, stop);
+  }
 }
 
 async function drained(raw: FastifyReply["raw"], stop: AbortController): Promise<void> {

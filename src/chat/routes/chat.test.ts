@@ -171,6 +171,17 @@ test("a stream has tokens, thinking, and at its end what the plain answer would 
   assert.equal((await ask({ prompt: "Stream" })).cached, true);
 });
 
+test("a long answer out of the cache comes whole, in however many pieces it is sent", async () => {
+  const text = "Ä🐘".repeat(60_000);
+  lm.script({ text, pieces: [text] });
+  const whole = await ask({ prompt: "The long one" });
+  assert.equal(whole.response, text);
+  const stream = await chat.post("/chat", { prompt: "The long one", stream: true });
+  assert.equal(stream.headers.get("x-cache"), "HIT");
+  const tokens = (await eventsOf(stream)).filter(({ event }) => event === "token");
+  assert.equal(tokens.map(({ data }) => data.text).join(""), text);
+});
+
 test("what is over a limit is refused with the limit", async () => {
   const refused = async (body: object) => {
     const response = await chat.post("/chat", body);
