@@ -19,6 +19,14 @@ test("the order of keys and how an answer travels make no other question", () =>
   assert.equal(withBody({ seed: undefined }), keyOf({}));
 });
 
+test("a response says who asked, so that another's is another one", () => {
+  const response = (more: object) =>
+    keyOf({ endpoint: "responses", body: { model: "m", input: "Hi", ...more } });
+  const keys = [response({}), response({ user: "u" }), response({ metadata: { a: "b" } })];
+  assert.equal(new Set(keys).size, keys.length);
+  assert.equal(response({ stream: true }), response({}));
+});
+
 test("whatever the model sees makes another question", () => {
   const keys = [
     keyOf({}),

@@ -4,6 +4,8 @@ import type { Endpoint } from "./lm-studio/endpoints.ts";
 
 /** How the answer travels, and who is meant to count it: no part of the question. */
 const transport = new Set(["stream", "stream_options", "encoding_format", "user", "metadata", "ttl"]);
+/** A response says these again. */
+const repeated = new Set(["user", "metadata"]);
 /** Here the order of keys reaches the model: in the prompt template, and in the grammar it answers by. */
 const ordered = new Set(["tools", "response_format", "text"]);
 /** Where each endpoint has its prompt. */
@@ -46,7 +48,7 @@ export function requestKey({ endpoint, caller, shownKey, separates, body }: Ques
     if (name === asked || body[name] === undefined) continue;
     // All of it is written out as JSON for LM Studio and for the log.
     checkDepth(body[name], 0);
-    if (transport.has(name)) continue;
+    if (transport.has(name) && !(endpoint === "responses" && repeated.has(name))) continue;
     rest += `${JSON.stringify(name)}:${ordered.has(name) ? JSON.stringify(body[name]) : canonical(body[name], 0)},`;
   }
   const digest = hash(

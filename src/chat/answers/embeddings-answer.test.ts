@@ -32,6 +32,7 @@ test("what is no list of numbers is refused", () => {
     { ...list, model: undefined },
     { ...list, data: [{ ...list.data[0], embedding: "AAAAPwAAgL8=" }] },
     { ...list, data: [list.data[0], null] },
+    { ...list, data: [{ ...list.data[0], embedding: [0.5, null] }] },
   ]) {
     const reader = new EmbeddingsAnswer();
     assert.throws(() => reader.events([{ event: "whole", value }]), { code: "upstream-invalid" });

@@ -67,5 +67,8 @@ export class EmbeddingsAnswer implements AnswerReader {
 function isEmbeddingList(value: unknown): value is EmbeddingList {
   const { model, data } = (value ?? {}) as Partial<EmbeddingList>;
   if (typeof model !== "string" || !Array.isArray(data) || data.length === 0) return false;
-  return data.every((item) => Array.isArray(item?.embedding) && typeof item.embedding[0] === "number");
+  return data.every(
+    (item) =>
+      Array.isArray(item?.embedding) && item.embedding.length > 0 && item.embedding.every(Number.isFinite),
+  );
 }

@@ -88,6 +88,13 @@ test("the log has calls of functions, and thinking apart from the text", () => {
   ]);
 });
 
+test("a message whose content is no list is one without words", () => {
+  const reader = new ResponsesAnswer();
+  const odd = { ...response, output: [{ ...message, content: 7 }, message] };
+  reader.events([...events, event("response.completed", { response: odd })]);
+  assert.equal(reader.completion().text, "Four.");
+});
+
 test("a response that ran out of tokens says so", () => {
   const reader = new ResponsesAnswer();
   const cut = { ...response, status: "incomplete", incomplete_details: { reason: "max_output_tokens" } };

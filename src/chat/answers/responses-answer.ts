@@ -115,7 +115,7 @@ function saidIn(response: FinalEvent["response"]): ReturnType<typeof joinDeltas>
       deltas.push({ toolCalls: [{ index, id: call_id, function: { name, arguments: args } }] });
     }
     if (!/^(message|reasoning)$/.test(item?.type)) continue;
-    for (const part of [...(item.summary ?? []), ...(item.content ?? [])]) {
+    for (const part of [item.summary ?? [], item.content ?? []].flat()) {
       if (typeof part?.text !== "string") continue;
       if (item.type === "reasoning") deltas.push({ reasoning: part.text });
       // With LM Studio's setting off, tags are in the text here as well.
