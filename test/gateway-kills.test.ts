@@ -215,6 +215,8 @@ async function historyOf(chat: string): Promise<Map<string, { id: string; text: 
 async function killService(control: ControlClient, name: string): Promise<void> {
   await until(
     async () => {
+      // The chat server answers without a database, so that one which was killed too often may be let be by now.
+      await startWhatGaveUp(control);
       const service = (await control.services()).find((one) => one.name === name);
       if (service?.state !== "ready" || !service.pid) return false;
       try {

@@ -127,7 +127,8 @@ test("a manager whose home was deleted stops all the same", async (t) => {
   const fixture = await Fixture.create(t);
   const manager = await fixture.open([defineService({ name: "web", command: forever })]);
   await manager.start();
-  await rm(fixture.home, { recursive: true });
+  // The manager may be writing there.
+  await rm(fixture.home, { recursive: true, maxRetries: 10 });
   await manager.stopAll();
   await manager.closed;
   assert.deepEqual(await fixture.pids(), []);
