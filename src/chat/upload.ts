@@ -30,6 +30,8 @@ export async function receiveUpload(
   let taken: Promise<void> | undefined;
 
   form.on("file", (name, stream, given) => {
+    // A form that ends in the middle of a part that nobody takes fails there, too.
+    stream.on("error", () => {});
     if (name !== "file") return void stream.resume();
     filename = plainName(given);
     stream.once("limit", () => reject(tooLarge(bytesMax)));

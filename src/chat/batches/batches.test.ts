@@ -166,6 +166,8 @@ test("input that is wrong fails the batch before a model is asked, with every li
     [edit({ custom_id: "u", url: "/v1/completions" }), "invalid_url"],
     [edit({ custom_id: "b", body: "text" }), "invalid_body"],
     [edit({ custom_id: "n", body: { model: 7 } }), "invalid_body"],
+    [edit({ custom_id: "z", body: { model: "a\0b" } }), "invalid_body"],
+    [edit({ custom_id: "s", body: { model: "a\ud800" } }), "invalid_body"],
     [line("good"), "duplicate_custom_id"],
     [line("other", "x", { model: "another" }), "mismatched_model"],
   ];

@@ -37,7 +37,7 @@ export function readInputLine(text: string, endpoint: string): InputLine | Omit<
   if (url !== endpoint) {
     return problem("invalid_url", `url must be the batch's endpoint, ${endpoint}.`, "url");
   }
-  if (!Check(AskedBody, body)) {
+  if (!Check(AskedBody, body) || (body.model !== undefined && !isStorableText(body.model))) {
     return problem(
       "invalid_body",
       "body must be an object; model in it, where there is one, a name.",
@@ -60,7 +60,12 @@ function parsed(text: string): unknown {
 
 /** No database takes the one, and half a surrogate pair would come back as something else. */
 function isStorableId(id: string): boolean {
-  return id.length > 0 && id.length <= customIdCharsMax && !id.includes("\0") && id.isWellFormed();
+  return id.length > 0 && id.length <= customIdCharsMax && isStorableText(id);
+}
+
+/** Postgres takes no other. */
+function isStorableText(text: string): boolean {
+  return !text.includes("\0") && text.isWellFormed();
 }
 
 function problem(code: string, message: string, param: string | null): Omit<BatchProblem, "line"> {

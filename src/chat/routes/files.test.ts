@@ -111,6 +111,13 @@ test("what is no upload is refused, and leaves nothing", async () => {
     [await post(form({ purpose: "batch" })), /no part `file`/],
     [await post(form({ file: bytes, purpose: "batch", "expires_after[seconds]": "5" })), /3600/],
     [await post("x", { "content-type": "multipart/form-data" }), /boundary/],
+    [
+      await post(
+        '--b\r\ncontent-disposition: form-data; name="other"; filename="x"\r\ncontent-type: text/plain\r\n\r\nx',
+        { "content-type": "multipart/form-data; boundary=b" },
+      ),
+      /not whole/,
+    ],
     [await post("--b\r\ngarbage", { "content-type": "multipart/form-data; boundary=b" }), /not whole/],
   ];
   for (const [[status, code, message], said] of cases) {
