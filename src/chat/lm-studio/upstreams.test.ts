@@ -318,6 +318,20 @@ test("when one LM Studio dies, what it had not begun to answer is answered by th
   );
 });
 
+test("where the LM Studio that has a model goes away, no other one answers with one of its own", async () => {
+  await using one = await startLmStudio({ models: [{ id: "small" }] });
+  await using two = await startLmStudio({ models: [{ id: "big" }] });
+  await using upstreams = open([one.url, two.url]);
+  await upstreams.models();
+  await ask(upstreams, "there", { model: "big" });
+  await two.goAway();
+  for (let i = 0; i < 3; i += 1) {
+    await assert.rejects(ask(upstreams, `away ${i}`, { model: "big" }), { code: "lm-studio-away" });
+  }
+  assert.deepEqual(prompts(one), []);
+  assert.equal((await ask(upstreams, "small", { model: "small" })).upstreams[0], one.url);
+});
+
 test("many who find an LM Studio gone do not put off the next look at it", async () => {
   const models = [{ id: model, parallel: 8 }];
   await using one = await startLmStudio({ models });

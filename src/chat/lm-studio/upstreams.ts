@@ -290,7 +290,7 @@ export class Upstreams implements AsyncDisposable {
   }
 
   #hasOther(asked: Asked, than: Upstream): boolean {
-    return this.#upstreams.some((upstream) => upstream !== than && !asked.excluded.has(upstream));
+    return this.#candidates(asked).some((upstream) => upstream !== than);
   }
 
   /** The failure, and where the model is not there, those that are. */
@@ -406,7 +406,7 @@ export class Upstreams implements AsyncDisposable {
   #candidates({ model, excluded }: Asked): readonly Upstream[] {
     if (this.#upstreams.length === 1) return this.#upstreams;
     const left = this.#upstreams.filter((upstream) => !excluded.has(upstream));
-    const isListed = left.some((upstream) => upstream.lists(model));
+    const isListed = this.#upstreams.some((upstream) => upstream.lists(model));
     const able = isListed ? left.filter((upstream) => upstream.lists(model) !== false) : left;
     const healthy = able.filter(({ isHealthy }) => isHealthy);
     return healthy.length > 0 ? healthy : able;
