@@ -99,6 +99,10 @@ class Talk {
     let session = this.#options.session ?? newSession();
     let answering: AbortController | undefined;
     const lines = createInterface({ input, output: out, terminal: true, prompt: this.#style("bold", "> ") });
+    let isClosed = false;
+    lines.once("close", () => {
+      isClosed = true;
+    });
     lines.on("SIGINT", () => {
       if (answering) answering.abort();
       else if (lines.line === "") lines.close();
@@ -119,7 +123,7 @@ class Talk {
         await this.ask(asked, session, answering.signal);
         answering = undefined;
       }
-      lines.prompt();
+      if (!isClosed) lines.prompt();
     }
     lines.close();
     out.write("\n");
