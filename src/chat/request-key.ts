@@ -2,10 +2,10 @@ import { hash } from "node:crypto";
 import { ChatError } from "./chat-error.ts";
 import type { Endpoint } from "./lm-studio/endpoints.ts";
 
-/** How the answer travels, and who is meant to count it: no part of the question. */
-const transport = new Set(["stream", "stream_options", "encoding_format", "user", "metadata", "ttl"]);
-/** A response says these again. */
-const repeated = new Set(["user", "metadata"]);
+/** How the answer travels: no part of the question. */
+const transport = new Set(["stream", "stream_options", "encoding_format", "ttl"]);
+/** Who is meant to count it: no part either, but of a response, which says it again. */
+const whose = new Set(["user", "metadata"]);
 /** Here the order of keys reaches the model: in the prompt template, and in the grammar it answers by. */
 const ordered = new Set(["tools", "response_format", "text"]);
 /** Where each endpoint has its prompt. */
@@ -48,7 +48,7 @@ export function requestKey({ endpoint, caller, shownKey, separates, body }: Ques
     if (name === asked || body[name] === undefined) continue;
     // All of it is written out as JSON for LM Studio and for the log.
     checkDepth(body[name], 0);
-    if (transport.has(name) && !(endpoint === "responses" && repeated.has(name))) continue;
+    if (transport.has(name) || (endpoint !== "responses" && whose.has(name))) continue;
     rest += `${JSON.stringify(name)}:${ordered.has(name) ? JSON.stringify(body[name]) : canonical(body[name], 0)},`;
   }
   const digest = hash(

@@ -58,12 +58,11 @@ function parsed(text: string): unknown {
   }
 }
 
-/** No database takes the one, and half a surrogate pair would come back as something else. */
 function isStorableId(id: string): boolean {
   return id.length > 0 && id.length <= customIdCharsMax && isStorableText(id);
 }
 
-/** Postgres takes no other. */
+/** No database takes the one, and half a surrogate pair would come back as something else. */
 function isStorableText(text: string): boolean {
   return !text.includes("\0") && text.isWellFormed();
 }

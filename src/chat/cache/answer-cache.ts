@@ -56,11 +56,8 @@ export class AnswerCache implements AsyncDisposable {
    */
   get(key: string, maxAgeS?: number): Found | undefined | Promise<Found | undefined> {
     if (!this.isOn) return undefined;
-    const found = this.#memory.get(key, maxAgeS);
-    if (found) {
-      this.#hitsHere += 1;
-      return { completion: found.answer.completion, ageS: found.ageS };
-    }
+    const found = this.#fromMemory(key, maxAgeS);
+    if (found) return found;
     const asked = this.redis?.get(key);
     if (asked) return this.#fromRedis(key, asked, maxAgeS);
     this.#misses += 1;
@@ -108,6 +105,13 @@ export class AnswerCache implements AsyncDisposable {
     await this.redis?.[Symbol.asyncDispose]();
   }
 
+  #fromMemory(key: string, maxAgeS?: number): Found | undefined {
+    const found = this.#memory.get(key, maxAgeS);
+    if (!found) return undefined;
+    this.#hitsHere += 1;
+    return { completion: found.answer.completion, ageS: found.ageS };
+  }
+
   async #fromRedis(
     key: string,
     asked: Promise<KeptAnswer | undefined>,
@@ -116,11 +120,8 @@ export class AnswerCache implements AsyncDisposable {
     const removals = this.#removals;
     const answer = await asked;
     // It may have been given here meanwhile, by the model or to another who asked Redis.
-    const here = this.#memory.get(key, maxAgeS);
-    if (here) {
-      this.#hitsHere += 1;
-      return { completion: here.answer.completion, ageS: here.ageS };
-    }
+    const found = this.#fromMemory(key, maxAgeS);
+    if (found) return found;
     const ageMs = answer ? Math.max(0, this.#clock() - answer.storedAt) : 0;
     // What was read while something was removed may be what was removed.
     if (!answer || ageMs >= this.#ttlMs || removals !== this.#removals) {

@@ -150,8 +150,9 @@ function passOn(wasRead: (bytes: Buffer) => void) {
   };
 }
 
-function isReset(error: NodeJS.ErrnoException): boolean {
-  return error.code === "ECONNRESET" || error.code === "EPIPE";
+/** By the code of Node's error: the other side closed while we wrote or waited. */
+export function isReset(code: string | undefined): boolean {
+  return code === "ECONNRESET" || code === "EPIPE";
 }
 
 /** One connection, which carries one request after the other. */
@@ -177,7 +178,9 @@ class Connection implements Sent {
     this.#told = told;
     this.#socket = open((bytes) => this.#read(bytes))
       .once(readyEvent, () => this.#ready())
-      .on("error", (error) => this.fail(isReset(error) ? this.#broken("closed", error.message) : error))
+      .on("error", (error: NodeJS.ErrnoException) =>
+        this.fail(isReset(error.code) ? this.#broken("closed", error.message) : error),
+      )
       // Without a listener for data, the end of one that is idle would not be seen.
       .on("end", () => this.#ended())
       .on("close", () => this.fail(this.#broken("closed", "the other side closed the connection")));

@@ -1,5 +1,5 @@
 import { ChatError, type ChatErrorCode } from "../chat-error.ts";
-import { ConnectionError } from "./connections.ts";
+import { ConnectionError, isReset } from "./connections.ts";
 
 /**
  * What LM Studio's words mean. It answers client faults and crashes with the same status, so its text decides;
@@ -98,7 +98,7 @@ export function isStaleConnection(error: unknown): boolean {
   const code = codeOf(error);
   if (error instanceof ConnectionError) return code === "closed" && error.wasUsed;
   // undici does not tell of what these broke.
-  if (code === "ECONNRESET" || code === "EPIPE") return true;
+  if (isReset(code)) return true;
   const { socket } = error as { socket?: { bytesRead?: number } };
   return code === "UND_ERR_SOCKET" && (socket?.bytesRead ?? 0) > 0;
 }

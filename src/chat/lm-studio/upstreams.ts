@@ -340,8 +340,8 @@ export class Upstreams implements AsyncDisposable {
   #admit(): void {
     if (this.#queue.length === 0 || this.#isAdmitting) return;
     this.#isAdmitting = true;
-    let isOneRefused = false;
     try {
+      let isOneRefused: boolean;
       do {
         isOneRefused = false;
         this.#queue.admit((asked) => {
@@ -402,7 +402,10 @@ export class Upstreams implements AsyncDisposable {
     return best;
   }
 
-  /** Those that list the model or have not told yet, else all; the healthy ones, else all of these. */
+  /**
+   * Those that list the model or have not told yet, or all where none lists it, without those that failed; the
+   * healthy ones, else all of these.
+   */
   #candidates({ model, excluded }: Asked): readonly Upstream[] {
     if (this.#upstreams.length === 1) return this.#upstreams;
     const left = this.#upstreams.filter((upstream) => !excluded.has(upstream));
