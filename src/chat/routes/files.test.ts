@@ -177,8 +177,9 @@ test("callers see only their own files", async () => {
   const { id } = await one.files.create({ file: await file("mine"), purpose: "batch" });
   assert.equal((await one.files.list()).data.length, 1);
   assert.equal((await two.files.list()).data.length, 0);
-  for (const attempt of [two.files.retrieve(id), two.files.content(id), two.files.delete(id)]) {
-    await assert.rejects(attempt, { status: 404, code: "file_unknown" });
-  }
+  const unknown = { status: 404, code: "file_unknown" };
+  await assert.rejects(two.files.retrieve(id), unknown);
+  await assert.rejects(two.files.content(id), unknown);
+  await assert.rejects(two.files.delete(id), unknown);
   await one.files.delete(id);
 });
