@@ -1,6 +1,7 @@
 import type { PoolClient } from "pg";
 import { v7 as uuidv7 } from "uuid";
 import type { ReportedFix } from "../tracking/fix.ts";
+import { bareGuess, toldGuess } from "./guesses.ts";
 import { deploymentIdOf, deviceIdOf, subjectIdOf } from "./known-ids.ts";
 import { type Pool, query, transaction } from "./pool.ts";
 
@@ -63,15 +64,18 @@ export async function registerSubjects(
   const names = subjects.map(({ name }) => name);
   await client.query(
     // One that was renamed keeps the id of its old name, which whoever bears that name now cannot have.
-    `insert into public.subjects (id, name, species)
-     select case when exists (select from public.subjects where id = known_id) then new_id else known_id end, name, species
-     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as given (known_id, new_id, name, species)
+    `insert into public.subjects (id, name, species, changed_at)
+     select case when exists (select from public.subjects where id = known_id) then new_id else known_id end,
+       name, species, changed_at
+     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[])
+       as given (known_id, new_id, name, species, changed_at)
      on conflict (name) do nothing`,
     [
       names.map(subjectIdOf),
       names.map(() => uuidv7()),
       names,
       subjects.map(({ species }) => species ?? null),
+      subjects.map(({ species }) => (species === undefined ? bareGuess : toldGuess)),
     ],
   );
   const { rows } = await client.query<{ id: string; name: string }>(
@@ -90,24 +94,29 @@ async function registerDevices(pool: Pool, reporters: readonly Reporter[]): Prom
     await lockRegistry(client);
     const keys = reporters.map(({ device }) => device);
     const { rows: fresh } = await client.query<{ id: string; key: string }>(
-      `insert into public.devices (id, key)
-       select case when exists (select from public.devices where id = known_id) then new_id else known_id end, key
+      `insert into public.devices (id, key, changed_at)
+       select case when exists (select from public.devices where id = known_id) then new_id else known_id end, key, $4
        from unnest($1::uuid[], $2::uuid[], $3::text[]) as given (known_id, new_id, key)
        on conflict (key) do nothing returning id, key`,
-      [keys.map(deviceIdOf), keys.map(() => uuidv7()), keys],
+      [keys.map(deviceIdOf), keys.map(() => uuidv7()), keys, bareGuess],
     );
     const wanted = new Map(
-      reporters.map(({ device, subject, species }) => [device, { name: subject ?? device, species }]),
+      reporters.map(({ device, subject, species }) => [
+        device,
+        { name: subject ?? device, species, version: subject === undefined ? bareGuess : toldGuess },
+      ]),
     );
-    const named = fresh.map(({ key }) => wanted.get(key) ?? { name: key });
+    const named = fresh.map(({ key }) => wanted.get(key) ?? { name: key, version: bareGuess });
     const subjects = await registerSubjects(client, named);
     const subjectIds = named.map(({ name }) => subjects.get(name) as string);
     await client.query(
-      "insert into public.deployments (id, device_id, subject_id) select * from unnest($1::uuid[], $2::uuid[], $3::uuid[])",
+      `insert into public.deployments (id, device_id, subject_id, changed_at)
+       select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[])`,
       [
         fresh.map(({ id }, index) => deploymentIdOf(id, subjectIds[index] as string, "-infinity")),
         fresh.map(({ id }) => id),
         subjectIds,
+        named.map(({ version }) => version),
       ],
     );
     const { rows } = await client.query<{ id: string; key: string }>(

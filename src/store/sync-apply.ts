@@ -1,4 +1,5 @@
 import { lockRegistry } from "./devices.ts";
+import { giveWay, type PulledDeployment } from "./guesses.ts";
 import { type Client, type Pool, query, transaction } from "./pool.ts";
 import { ensurePartitions, keepLastPositions } from "./pulled-positions.ts";
 import { columnsOf, type MirroredTable, matches, quoted, type RowKey } from "./sync-rows.ts";
@@ -114,7 +115,8 @@ async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides):
     const byKey = new Map(rows.map((row) => [nameOf(keyOf(table, row)), row]));
     const items = [...byKey.values()].map((row) => ({ key: keyOf(table, row), row }));
     const wanted = await withoutOwnDeletes(client, table, items);
-    add(table, false, wanted, (some) => store(client, table, some, sides));
+    const kept = table.name === "deployments" ? await withoutGuesses(client, wanted) : wanted;
+    add(table, false, kept, (some) => store(client, table, some, sides));
   }
   return steps;
 }
@@ -247,6 +249,14 @@ async function withoutOwnDeletes(
     items.map(({ key }) => key),
   );
   return items.filter((_, index) => !waiting.has(index) || there.has(index));
+}
+
+async function withoutGuesses(client: Client, items: readonly Item[]): Promise<Item[]> {
+  const beaten = await giveWay(
+    client,
+    items.map(({ row }) => row as unknown as PulledDeployment),
+  );
+  return items.filter(({ key: { id } }) => !beaten.has(id));
 }
 
 /** Those of the keys that have a row here, without those that the project has not heard the newest of. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
 import { openPool, type Pool, query } from "../store/pool.ts";
+import { stateDeployment } from "../store/deployments.ts";
 import { PositionStore } from "../store/positions.ts";
 import type { ReportedFix } from "../tracking/fix.ts";
 import { readAll, startStation, type TestStation } from "./station.fixture.ts";
@@ -171,6 +172,70 @@ test("a row that a station cannot take is set aside there, and is tried again wh
   await hill.retry();
   assert.equal(await parked(), 0);
   await agree(hill, valley);
+});
+
+/** What a station, or the project, says of a device: whom it was on, from when. */
+async function deploymentsOf(pool: Pool, device: string): Promise<unknown[]> {
+  const { rows } = await query<{ said: unknown }>(
+    pool,
+    `select json_build_array(s.name, s.species, d.started_at) as said
+     from public.deployments d
+     join public.subjects s on s.id = d.subject_id join public.devices v on v.id = d.device_id
+     where v.key = $1 order by d.started_at`,
+    [device],
+  );
+  return rows.map(({ said }) => said);
+}
+
+/** A station that has not heard of the others yet. */
+const newStation = (name: string) => startStation(name, { ...project, url: "http://127.0.0.1:1" }, []);
+
+test("what a new station guesses of a device that it does not know yet gives way to what others know", async () => {
+  await new PositionStore(hill.pool).ingest([
+    ...series("known", 1, { species: "Lynx" }),
+    ...series("collar", 2, { subject: "Anna" }),
+  ]);
+  await query(hill.pool, "update public.subjects set attributes = '{\"ring\":\"A1\"}' where name = 'known'");
+  const later = start + 60_000;
+  await stateDeployment(hill.pool, { device: "collar", subject: "Berta", firstAt: later, lastAt: later });
+  await agree(hill, valley);
+  const known = await deploymentsOf(hill.pool, "collar");
+  assert.equal(known.length, 2);
+
+  await using ridge = await newStation("ridge");
+  const next = start + 120_000;
+  await new PositionStore(ridge.pool).ingest([
+    ...series("known", 1).map((fix) => ({ ...fix, time: next })),
+    ...series("collar", 1).map((fix) => ({ ...fix, time: next })),
+  ]);
+  await ridge.disconnect();
+  await ridge.connect(project);
+  await agree(hill, valley, ridge);
+  for (const pool of [projectPool, hill.pool, valley.pool, ridge.pool]) {
+    assert.deepEqual(await deploymentsOf(pool, "collar"), known);
+    assert.equal(await count(pool, "public.subjects where name = 'collar'"), 0);
+    assert.equal(
+      await count(pool, "public.subjects where species = 'Lynx' and attributes ->> 'ring' = 'A1'"),
+      1,
+    );
+    assert.equal(await count(pool, "sync.parked_rows"), 0);
+  }
+});
+
+test("it gives way as well where it was in the project first", async () => {
+  await hill.disconnect();
+  await new PositionStore(hill.pool).ingest(series("early", 2, { subject: "Cora" }));
+  const later = start + 60_000;
+  await stateDeployment(hill.pool, { device: "early", subject: "Dora", firstAt: later, lastAt: later });
+  await new PositionStore(valley.pool).ingest(series("early", 1));
+  await agree(valley);
+  assert.equal((await deploymentsOf(projectPool, "early")).length, 1);
+  const known = await deploymentsOf(hill.pool, "early");
+  await hill.connect();
+  await agree(hill, valley);
+  for (const pool of [projectPool, valley.pool, hill.pool])
+    assert.deepEqual(await deploymentsOf(pool, "early"), known);
+  assert.equal(await count(hill.pool, "sync.parked_rows"), 0);
 });
 
 test("a new station gets everything, and what it has lost when it asks for everything again", async () => {
