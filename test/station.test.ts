@@ -6,9 +6,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import pg from "pg";
 import { Pool } from "undici";
+import { openPool, query } from "../src/store/pool.ts";
 import { startLmStudio } from "./lm-studio/lm-studio.ts";
 import { respond } from "./lm-studio/scripts/distance.ts";
-import { startTestPostgres } from "./support/postgres.ts";
+import { startTestPostgres, testDatabase } from "./support/postgres.ts";
 import { processesOf, testStation } from "./support/station.ts";
 
 test("when the manager itself is killed, nothing outlives it by 2 s, and the next start works", async () => {
@@ -113,6 +114,27 @@ test("a station works on somebody else's Postgres, and shows its password nowher
   for (const text of [...shown.flatMap(({ stdout, stderr }) => [stdout, stderr]), output, ...logs]) {
     assert.ok(!text.includes(url.password));
   }
+});
+
+test("a machine without the project's keys leaves what another one on the same database has to send", async () => {
+  await using database = await testDatabase();
+  const pool = openPool({ url: database.url, name: "test" });
+  const waiting = async (settings: Record<string, string>) => {
+    await using station = await testStation({ DATABASE_URL: database.url, ...settings });
+    await station.start();
+    await station.end("SIGTERM");
+    const { rows } = await query<{ changes: number; recorded: number }>(
+      pool,
+      `select (select count(*)::int from sync.changes) as changes,
+         (select count(*)::int from sync.mirrored_tables where is_recorded) as recorded`,
+    );
+    return rows[0];
+  };
+  await query(pool, "update sync.mirrored_tables set is_recorded = true where table_name = 'subjects'");
+  await query(pool, "insert into public.subjects (id, name) values (gen_random_uuid(), 'unsent')");
+  assert.deepEqual(await waiting({}), { changes: 1, recorded: 1 });
+  assert.deepEqual(await waiting({ SUPABASE_MIRROR: "none" }), { changes: 0, recorded: 0 });
+  await pool.end();
 });
 
 test("with keys, nobody reads or writes without one, and the station's own services still work together", async () => {

@@ -173,12 +173,16 @@ function foreignDatabase(config: Config): Definition {
 
 /**
  * Before anybody writes: has changes recorded where there is a project to carry them to, or stops that where there is none any
- * more, since the outbox would grow for ever.
+ * more, since the outbox would grow for ever. In a database that others may use as well, they may have the project's keys:
+ * there it stops only when that is said.
  */
 async function switchRecording(config: Config, url: string): Promise<void> {
   const pool = openPool({ url, name: "manager", max: 1 });
   try {
-    if (!isMirrored(config)) return await stopRecording(pool);
+    if (!isMirrored(config)) {
+      const isOver = config.DATABASE_URL === undefined || config.SUPABASE_MIRROR.includes("none");
+      return isOver ? await stopRecording(pool) : undefined;
+    }
     const choice = { names: config.SUPABASE_MIRROR, precisionM: config.SUPABASE_POSITION_PRECISION_M };
     await startRecording(pool, choice);
   } catch (error) {

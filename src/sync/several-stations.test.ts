@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
-import { openPool, type Pool, query } from "../store/pool.ts";
 import { stateDeployment } from "../store/deployments.ts";
+import { openPool, type Pool, query } from "../store/pool.ts";
 import { PositionStore } from "../store/positions.ts";
 import type { ReportedFix } from "../tracking/fix.ts";
 import { readAll, startStation, type TestStation } from "./station.fixture.ts";
