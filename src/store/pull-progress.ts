@@ -61,14 +61,22 @@ export async function beginPull(
     [head.xid, head.seq, head.project],
   );
   await query(client, "delete from sync.pull_progress");
+  await addPulls(client, tables);
+}
+
+/** These tables are to be read, each from its first row, beside whatever was or is read. */
+export async function addPulls(
+  runner: Client | Pool,
+  tables: readonly Pick<TablePull, "table" | "rowsTotal">[],
+): Promise<void> {
   await query(
-    client,
+    runner,
     "insert into sync.pull_progress (table_name, rows_total) select * from unnest($1::text[], $2::bigint[])",
     [tables.map(({ table }) => table), tables.map(({ rowsTotal }) => rowsTotal)],
   );
 }
 
-/** Where a reading that was begun is; empty where none was. */
+/** Every table that was read as a whole, or is being read; empty where none was. */
 export async function readPulls(pool: Pool): Promise<TablePull[]> {
   const { rows } = await query<TablePull>(
     pool,
@@ -90,9 +98,13 @@ export async function keepPull(client: Client, pull: TablePull): Promise<void> {
   );
 }
 
-/** Forgets where a reading was, once all of it is over. */
+/** All was read. Which tables that were stays known: what others made in any other, the feed has told before. */
 export async function endPull(pool: Pool): Promise<void> {
-  await query(pool, "with over as (delete from sync.pull_progress) update sync.state set pulled_at = now()");
+  await query(
+    pool,
+    `with over as (update sync.pull_progress set rows_pulled = 0, rows_total = 0)
+     update sync.state set pulled_at = now()`,
+  );
 }
 
 /** Keeps that the project has been asked and nothing new was there. */

@@ -80,18 +80,20 @@ export class ProjectReader {
     return await this.#insist("sync_changes", ask, signal);
   }
 
-  /** About how many rows the project has of a table. */
-  async count(table: MirroredTable, signal: AbortSignal): Promise<number> {
+  /** About how many rows the project has of a table; undefined where it lacks the migration that makes that. */
+  async count(table: MirroredTable, signal: AbortSignal): Promise<number | undefined> {
     const { client } = this.#parts.project;
     const ask = async () => {
       const { count, ...answer } = await client
         .from(table.name)
-        .select("*", { count: "estimated", head: true })
+        .select(table.key[0], { count: "estimated" })
+        .limit(1)
         .retry(false)
         .abortSignal(signal);
-      return replyOf({ ...answer, data: count ?? 0 });
+      const rows = answer.error && isTableLacking(answer.error) ? undefined : (count ?? 0);
+      return replyOf({ ...answer, error: rows === undefined ? null : answer.error, data: { rows } });
     };
-    return await this.#insist("", ask, signal);
+    return (await this.#insist("", ask, signal)).rows;
   }
 
   /** The rows of a table after a key, in the order of keys: none only where there are no more. */
@@ -178,6 +180,11 @@ export class ProjectReader {
 /** Supabase's builder, of a table that it has no types of. */
 // biome-ignore lint/suspicious/noExplicitAny: that is how the library spells it
 type Rows = PostgrestFilterBuilder<any, any, any, any>;
+
+/** As PostgREST says it, and Postgres itself where PostgREST still remembers the table. */
+function isTableLacking({ code }: { readonly code?: string }): boolean {
+  return code === "PGRST205" || code === "42P01";
+}
 
 function nextLimit(limit: number, data: unknown): number {
   const bytes = Math.max(1, JSON.stringify(data).length);

@@ -1,6 +1,7 @@
 import type { Log } from "../http/log.ts";
 import { type Client, type Pool, transaction } from "../store/pool.ts";
 import {
+  addPulls,
   beginPull,
   type Cursor,
   endPull,
@@ -62,6 +63,7 @@ export class Puller implements AsyncDisposable {
   #isAsked = false;
   #hasNews = false;
   #rounds = 0;
+  /** Of every table that was read as a whole, or is being read. */
   #pulls: TablePull[] = [];
   /** The trouble that was logged last: an outage of an hour is one line, not one for each try. */
   #told: string | null = null;
@@ -148,6 +150,7 @@ export class Puller implements AsyncDisposable {
     const { pool } = this.#parts;
     const cursor = await readCursor(pool);
     if (!cursor || (this.#isAllWanted && this.progress === null)) await this.#beginAll(signal);
+    else await this.#addTables(signal);
     this.#isAllWanted = false;
     await this.#readTables(signal);
     const isAsked = this.#isAsked;
@@ -162,20 +165,38 @@ export class Puller implements AsyncDisposable {
     const { pool, log } = this.#parts;
     const head = await this.#reader.head(signal);
     await noteProject(pool, head.project);
-    const counted: { table: string; rowsTotal: number }[] = [];
-    for (const table of this.#tables.values())
-      counted.push({ table: table.name, rowsTotal: await this.#reader.count(table, signal) });
-    await transaction(pool, (client) => beginPull(client, head, counted));
-    log.info(
-      { rows: counted.reduce((sum, { rowsTotal }) => sum + rowsTotal, 0) },
-      "begins to read everything",
-    );
-    this.#pulls = counted.map((table) => ({ ...table, after: null, rowsPulled: 0, isDone: false }));
+    const begun = await this.#count([...this.#tables.values()], signal);
+    await transaction(pool, (client) => beginPull(client, head, begun));
+    log.info({ rows: begun.reduce((sum, { rowsTotal }) => sum + rowsTotal, 0) }, "begins to read everything");
+    this.#pulls = begun;
+  }
+
+  /** A table that this station, or the project, has only known since an update: what others made there before, no feed tells. */
+  async #addTables(signal: AbortSignal): Promise<void> {
+    const { pool, log } = this.#parts;
+    const unread = [...this.#tables.values()].filter((table) => !this.#pullOf(table));
+    if (unread.length === 0) return;
+    const added = await this.#count(unread, signal);
+    if (added.length === 0) return;
+    await addPulls(pool, added);
+    log.info({ tables: added.map(({ table }) => table) }, "begins to read tables that are new");
+    this.#pulls = [...this.#pulls, ...added];
+  }
+
+  /** How the reading of those that the project has begins. */
+  async #count(tables: readonly MirroredTable[], signal: AbortSignal): Promise<TablePull[]> {
+    const begun: TablePull[] = [];
+    for (const table of tables) {
+      const rowsTotal = await this.#reader.count(table, signal);
+      if (rowsTotal !== undefined)
+        begun.push({ table: table.name, rowsTotal, after: null, rowsPulled: 0, isDone: false });
+    }
+    return begun;
   }
 
   async #readTables(signal: AbortSignal): Promise<void> {
     const { pool } = this.#parts;
-    if (this.#pulls.length === 0) return;
+    if (this.progress === null) return;
     const project = (await readCursor(pool))?.project ?? "";
     // Parents first: the order in which the tables are known.
     for (const table of this.#tables.values()) {
@@ -193,8 +214,8 @@ export class Puller implements AsyncDisposable {
         this.#worker.news();
       }
     }
-    this.#pulls = [];
     await endPull(pool);
+    this.#pulls = await readPulls(pool);
     await this.#tryParked(signal);
   }
 

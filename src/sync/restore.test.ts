@@ -94,7 +94,7 @@ test("a service that is killed while it reads everything goes on where it was", 
       () => numberIn(pool, "select count(*) from sync.state where pulled_at is not null"),
       (count) => count === 1,
     );
-    assert.equal(await numberIn(pool, "select count(*) from sync.pull_progress"), 0);
+    assert.equal(await numberIn(pool, "select count(*) from sync.pull_progress where not is_done"), 0);
     const stored = await numberIn(
       pool,
       "select sum(rows) from sync.row_counts where direction = 'pull' and table_name = 'positions'",
@@ -177,6 +177,55 @@ test("where the feed does not go on from a station's place, or the project is an
   );
   // What came from the former project stays.
   assert.equal(await numberIn(station.pool, "select count(*) from public.positions"), devices * fixesOfEach);
+});
+
+test("a table that a station has known only since an update is read as a whole, once the project has it too", async () => {
+  await using own = await startSupabaseProject();
+  const ownPool = openPool({ url: own.databaseUrl, name: "test" });
+  await query(ownPool, "select public.sync_announce($1, 'other')", [other]);
+  await using station = await startStation("updated", own);
+  await station.disconnect();
+  // As before the update: the station knows no such table.
+  const { rows: known } = await query<{ line: string }>(
+    station.pool,
+    "select to_jsonb(t)::text as line from sync.mirrored_tables t where table_name = 'conversations'",
+  );
+  const owner = openPool({ url: station.databaseUrl, name: "test" });
+  await query(owner, "delete from sync.mirrored_tables where table_name = 'conversations'");
+  await station.connect();
+  await station.pull();
+  await query(
+    ownPool,
+    `insert into public.conversations (caller, id, title, created_at, last_used_at, station_id, changed_by)
+     values ('', 'early', 'early', now(), now(), $1, $1)`,
+    [other],
+  );
+  await station.pull();
+  await station.disconnect();
+  await query(
+    owner,
+    "insert into sync.mirrored_tables select * from jsonb_populate_record(null::sync.mirrored_tables, $1)",
+    [known[0]?.line],
+  );
+  await query(ownPool, "alter table public.conversations rename to later");
+  await own.restart();
+  await station.connect();
+  await query(
+    ownPool,
+    "insert into public.subjects (id, name, station_id, changed_by) values ($1, 'new', $2, $2)",
+    [nobody, other],
+  );
+  const has = (sql: string) =>
+    eventually(
+      () => numberIn(station.pool, sql),
+      (count) => count === 1,
+    );
+  await has("select count(*) from public.subjects where name = 'new'");
+  await query(ownPool, "alter table public.later rename to conversations");
+  await own.restart();
+  await has("select count(*) from public.conversations where id = 'early'");
+  assert.equal(await numberIn(station.pool, "select count(*) from sync.pull_progress where not is_done"), 0);
+  await Promise.all([owner.end(), ownPool.end()]);
 });
 
 test("a station whose key is refused says so, goes on where it was once it is right, and fails whoever asks", async () => {
