@@ -232,6 +232,25 @@ test("a tag lent for a while comes back", async () => {
   );
 });
 
+test("what is told here more exactly than another station let it go takes the place of that copy", async () => {
+  await store.ingest([fix("blurred", 1, { accuracyM: 1_000 }), fix("blurred", 2, { accuracyM: 3 })]);
+  const device = await findDevice(pool, "blurred");
+  const other = "00000000-0000-4000-8000-00000000bbbb";
+  await query(pool, "update public.positions set station_id = $2 where device_id = $1", [device, other]);
+  const exact = [fix("blurred", 1, { lat: 50.123456 }), fix("blurred", 2, { lat: 50.5, accuracyM: 3 })];
+  assert.deepEqual(await store.ingest(exact), { accepted: 1, duplicates: 1 });
+  const { rows } = await query(
+    pool,
+    "select lat, accuracy_m, station_id from public.positions where device_id = $1 order by time",
+    [device],
+  );
+  assert.deepEqual(rows, [
+    { lat: 50.123456, accuracy_m: null, station_id: null },
+    { lat: 0.002, accuracy_m: 3, station_id: other },
+  ]);
+  assert.deepEqual(await store.ingest(exact), { accepted: 0, duplicates: 2 });
+});
+
 test("the reader sees all of it and can change none of it", async () => {
   await store.ingest([fix("read", 1)]);
   const reader = openPool({ url: database.url, role: "pugmark_reader", name: "reader" });

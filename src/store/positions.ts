@@ -4,7 +4,7 @@ import { GroupCommit } from "./group-commit.ts";
 import { type Pool, query } from "./pool.ts";
 
 export interface Stored {
-  /** Fixes that were not there before. */
+  /** Fixes that were not there before, or only as another station's coarse copies. */
   readonly accepted: number;
   /** Fixes of a device and time that were there, or came twice. */
   readonly duplicates: number;
@@ -76,13 +76,31 @@ export class PositionStore {
       text: insertGroup,
       values: rows.columns(),
     });
+    const fresh = results[0]?.ordinals;
+    const exacter = fresh ? await this.#improve(rows) : [];
     const owners = rows.owners;
-    const fresh = results[0]?.ordinals?.map((ordinal) => owners[ordinal - 1] as number) ?? owners;
     const accepted = deliveries.map(() => 0);
-    for (const owner of fresh) accepted[owner] = (accepted[owner] as number) + 1;
+    const taken = fresh ? [...fresh, ...exacter].map((ordinal) => owners[ordinal - 1] as number) : owners;
+    for (const owner of taken) accepted[owner] = (accepted[owner] as number) + 1;
     return accepted;
   }
+
+  /** Of fixes that were there already: a copy that another station let go only coarsely gives way to what is told here. */
+  async #improve(rows: Rows): Promise<number[]> {
+    const { rows: improved } = await query<{ ordinal: number }>(this.#pool, {
+      name: "ingest-exacter",
+      text: improveGroup,
+      values: rows.columns(),
+    });
+    return improved.map(({ ordinal }) => ordinal);
+  }
 }
+
+const given = `
+    select * from unnest($1::uuid[], $2::float8[], $3::float8[], $4::float8[], $5::float8[], $6::float8[],
+        $7::float8[], $8::float8[], $9::float8[], $10::text[], $11::text[], $12::jsonb[])
+      with ordinality as row (device_id, ms, lat, lon, altitude_m, accuracy_m, speed_mps, heading_deg,
+        battery, outlier, segment, attributes, ordinal)`;
 
 /**
  * One statement, so that a fix and the last position that follows from it are there together or not at all.
@@ -91,10 +109,7 @@ export class PositionStore {
  */
 const insertGroup = `
   with given as materialized (
-    select * from unnest($1::uuid[], $2::float8[], $3::float8[], $4::float8[], $5::float8[], $6::float8[],
-        $7::float8[], $8::float8[], $9::float8[], $10::text[], $11::text[], $12::jsonb[])
-      with ordinality as row (device_id, ms, lat, lon, altitude_m, accuracy_m, speed_mps, heading_deg,
-        battery, outlier, segment, attributes, ordinal)
+${given}
   ), stored as (
     insert into public.positions (device_id, time, lat, lon, altitude_m, accuracy_m, speed_mps, heading_deg,
       battery, outlier, segment, attributes)
@@ -116,6 +131,23 @@ const insertGroup = `
       from given join stored on stored.device_id = given.device_id and stored.time = to_timestamp(given.ms / 1000)
     ), '{}') end as ordinals
   from stored`;
+
+const improveGroup = `
+  with given as materialized (
+${given}
+  ), kept as (
+    select p.device_id, p.time, given.ordinal
+    from given join public.positions p on p.device_id = given.device_id and p.time = to_timestamp(given.ms / 1000)
+    where p.station_id is not null and p.accuracy_m > coalesce(given.accuracy_m, 0)
+    order by p.device_id, p.time for update of p
+  )
+  update public.positions p set lat = given.lat, lon = given.lon, altitude_m = given.altitude_m,
+    accuracy_m = given.accuracy_m, speed_mps = given.speed_mps, heading_deg = given.heading_deg,
+    battery = given.battery, outlier = given.outlier, segment = given.segment, attributes = given.attributes,
+    received_at = now(), station_id = null
+  from kept join given using (ordinal)
+  where p.device_id = kept.device_id and p.time = kept.time
+  returning given.ordinal::int as ordinal`;
 
 /** The rows of a group as columns, in the text form of Postgres' arrays: much cheaper than the driver's own. */
 class Rows {

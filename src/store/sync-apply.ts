@@ -187,7 +187,7 @@ async function store(
     `insert into ${name} as mine (${columns.map(quoted).join(", ")})
      select ${values.join(", ")} from jsonb_populate_recordset(null::${name}, $1) as pulled
      order by ${key}
-     on conflict (${key}) do update set ${table.isEdited ? newVersion(columns) : sameFact(table)}`,
+     on conflict (${key}) do update set ${table.isEdited ? newVersion(columns) : sameFact(table, columns)}`,
     [JSON.stringify(rows), stationId, projectId],
   );
   if (table.name === "positions")
@@ -205,13 +205,15 @@ function newVersion(columns: readonly string[]): string {
 
 /**
  * What both this station and another one were told is the other's where that came to the project first. Where the two
- * differ in anything else, as they do when the project has a coarser one, what is here stays.
+ * differ in anything else, as they do when the project has a coarser one, what is here stays; but what is another
+ * station's on both sides is what that says now: it may have deleted it, and told it anew.
  */
-function sameFact({ columns }: MirroredTable): string {
-  const credit = ["station_id", "received_at"].filter((column) => columns.includes(column));
+function sameFact(table: MirroredTable, columns: readonly string[]): string {
+  const credit = ["station_id", "received_at"].filter((column) => table.columns.includes(column));
   const rest = (row: string) => `to_jsonb(${row}) - '{${credit.join(",")}}'::text[]`;
-  return `${credit.map((column) => `${column} = excluded.${column}`).join(", ")}
-    where excluded.station_id is not null and mine.station_id is null and ${rest("mine")} = ${rest("excluded")}`;
+  const isCredited = `mine.station_id is null and ${rest("mine")} = ${rest("excluded")}`;
+  const isRetold = "mine.station_id = excluded.station_id and to_jsonb(mine) <> to_jsonb(excluded)";
+  return `${newVersion(columns)} where excluded.station_id is not null and (${isCredited} or ${isRetold})`;
 }
 
 async function remove(client: Client, table: MirroredTable, items: readonly Item[]): Promise<number> {

@@ -99,13 +99,17 @@ export class Sender {
     return (await this.#insist(() => project.call<T>(name, parameters, signal), signal)) as Reply<T>;
   }
 
-  /** Children are deleted before their parents, and parents come before their children. */
+  /**
+   * Children are deleted before their parents, and parents come before their children. Of what is only ever added, what was
+   * deleted and made anew is deleted as well: the project would keep what it has.
+   */
   async #attempt(deliveries: readonly Delivery[], signal: AbortSignal): Promise<Failure[]> {
     const failures: Failure[] = [];
     const late: Delivery[] = [];
     for (const { table, gone } of deliveries.toReversed()) {
-      const missing = gone.length > 0 ? await missingKeys(this.#parts.pool, table, gone) : [];
-      await this.#remove(table, missing, failures, signal);
+      if (gone.length === 0) continue;
+      const keys = table.isEdited ? await missingKeys(this.#parts.pool, table, gone) : gone;
+      await this.#remove(table, keys, failures, signal);
     }
     for (const { table, keys } of deliveries) {
       const missing = await this.#upsert(table, keys, failures, signal);

@@ -152,6 +152,31 @@ test("what one station deletes goes everywhere, and comes back when it is made a
   assert.equal(await count(valley.pool, "public.positions where device_id = $1", [device]), 610);
 });
 
+test("a fix that was wrong, deleted and told anew is right everywhere, whoever was away meanwhile", async () => {
+  const device = "device_id = (select id from public.devices where key = 'corrected')";
+  const placesOf = async (pool: Pool) => {
+    const { rows } = await query<{ lat: number }>(pool, `select lat from public.positions where ${device}`);
+    return rows.map(({ lat }) => lat);
+  };
+  const tellAnew = async (lat: number) => {
+    await query(hill.pool, `delete from public.positions where ${device}`);
+    await new PositionStore(hill.pool).ingest(series("corrected", 1, { lat }));
+  };
+  await new PositionStore(hill.pool).ingest(series("corrected", 1, { lat: 1 }));
+  await agree(hill, valley);
+  await valley.disconnect();
+  await tellAnew(2);
+  await agree(hill);
+  await valley.connect();
+  await agree(hill, valley);
+  assert.deepEqual(await placesOf(valley.pool), [2]);
+  await hill.disconnect();
+  await tellAnew(3);
+  await hill.connect();
+  await agree(hill, valley);
+  assert.deepEqual(await placesOf(valley.pool), [3]);
+});
+
 test("a row that a station cannot take is set aside there, and is tried again when that is asked for", async () => {
   // A name that the hill has given to a subject of its own, with an id of its own.
   const id = "00000000-0000-4000-8000-0000000000aa";
