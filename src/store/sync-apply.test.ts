@@ -4,6 +4,7 @@ import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts"
 import { openPool, type Pool, query } from "./pool.ts";
 import { PositionStore } from "./positions.ts";
 import { applyPulled, type Pulled, type PulledRow } from "./sync-apply.ts";
+import { readLanded } from "./sync-changes.ts";
 import { type MirroredTable, type RowKey, readMirroredTables } from "./sync-rows.ts";
 
 let database: TestDatabase;
@@ -35,7 +36,8 @@ function pulled(table: string, rows: readonly PulledRow[], gone: readonly RowKey
   return { table: tables.get(table) as MirroredTable, rows, gone };
 }
 
-const apply = (...all: Pulled[]) => applyPulled(pool, all, { stationId: own, projectId: project });
+const apply = async (...all: Pulled[]) =>
+  applyPulled(pool, all, { stationId: own, projectId: project, landed: await readLanded(pool) });
 
 function subject(number: number, more: PulledRow = {}): PulledRow {
   const changed_at = "2026-01-01T00:00:00.123456+00:00";
@@ -131,6 +133,20 @@ test("what others deleted goes, but not what is newer here than they know", asyn
     (await rowsOf("subjects", `id in ('${id(20)}', '${id(21)}')`)).map((row) => row.id),
     [id(21)],
   );
+});
+
+test("what was deleted twice, and cannot be, is set aside once", async () => {
+  await apply(
+    pulled("subjects", [subject(25)]),
+    pulled("devices", [{ ...subject(1), id: id(25), key: "twice" }]),
+    pulled("deployments", [deployment(25, 25, { device_id: id(25) })]),
+  );
+  const gone = [id(25), id(25)].map((each) => ({ id: each, time: null }));
+  const [applied] = await apply(pulled("subjects", [], gone));
+  assert.deepEqual([applied?.deleted, applied?.parked], [0, 1]);
+  assert.deepEqual(await parked("subjects"), [{ id: id(25), code: "23503", attempts: 1 }]);
+  await apply(pulled("deployments", [], gone), pulled("subjects", [], gone));
+  assert.deepEqual(await parked("subjects"), []);
 });
 
 test("what was deleted here and not yet in the project does not come back", async () => {
@@ -253,7 +269,12 @@ test("a fix that two stations have is whose came to the project first; what was 
 test("where the cursor cannot be moved, nothing was applied", async () => {
   const settle = () => Promise.reject(new Error("moved by another"));
   await assert.rejects(
-    applyPulled(pool, [pulled("subjects", [subject(70)])], { stationId: own, projectId: project, settle }),
+    applyPulled(pool, [pulled("subjects", [subject(70)])], {
+      stationId: own,
+      projectId: project,
+      landed: await readLanded(pool),
+      settle,
+    }),
     /moved by another/,
   );
   assert.deepEqual(await rowsOf("subjects", `id = '${id(70)}'`), []);

@@ -2,6 +2,7 @@ import { lockRegistry } from "./devices.ts";
 import { giveWay, type PulledDeployment } from "./guesses.ts";
 import { type Client, type Pool, query, transaction } from "./pool.ts";
 import { ensurePartitions, keepLastPositions } from "./pulled-positions.ts";
+import { type Landed, readLanded } from "./sync-changes.ts";
 import { columnsOf, type MirroredTable, matches, quoted, type RowKey } from "./sync-rows.ts";
 
 /** A row as the project gives it: JSON, by column. */
@@ -28,6 +29,8 @@ export interface ApplyOptions {
   readonly stationId: string;
   /** The project's own id: a row without a station was made there. */
   readonly projectId: string;
+  /** What had got into the project before it was asked. */
+  readonly landed: Landed;
   /** Runs in the same transaction, once all is applied; what it throws undoes everything. */
   readonly settle?: (client: Client, applied: readonly Applied[]) => Promise<void>;
 }
@@ -37,7 +40,7 @@ export interface ApplyOptions {
  * station made come back as its own. Of an edited row the newer version stays, which the database itself decides. What
  * this station has deleted and not yet told the project does not come back. A row that the database refuses is tried
  * again after all others, since it may have waited for one of them, and then set aside. Throws `StoreError`
- * `database-away`.
+ * `database-away`, and `Overtaken`, after which the project is to be asked again.
  */
 export async function applyPulled(
   pool: Pool,
@@ -64,7 +67,10 @@ function timesOf({ table, rows }: Pulled): string[] {
   return table.name === "positions" ? rows.map((row) => String(row.time)) : [];
 }
 
-type Sides = Pick<ApplyOptions, "stationId" | "projectId">;
+type Sides = Omit<ApplyOptions, "settle">;
+
+/** What this station has sent meanwhile, the project's answer does not know: it may say of it that it is gone, or there. */
+export class Overtaken extends Error {}
 
 /** Rows of one table that are all to be stored, or all to be deleted. */
 interface Step {
@@ -97,12 +103,10 @@ async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides):
     if (items.length > 0) steps.push({ table, isDelete, items, run, changed: 0, refused: [] });
   };
   for (const { table, rows, gone } of parentsFirst.toReversed()) {
-    const there = new Set(rows.map((row) => nameOf(keyOf(table, row))));
-    const keys = await withoutOwnNews(
-      client,
-      table,
-      gone.filter((key) => !there.has(nameOf(key))),
-    );
+    // What was deleted twice, or deleted and made anew, is one key.
+    const byName = new Map(gone.map((key) => [nameOf(key), key]));
+    for (const row of rows) byName.delete(nameOf(keyOf(table, row)));
+    const keys = await withoutOwnNews(client, table, [...byName.values()], sides.landed);
     add(
       table,
       true,
@@ -114,7 +118,7 @@ async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides):
     // A statement may meet a row once only; of several the last is the newest.
     const byKey = new Map(rows.map((row) => [nameOf(keyOf(table, row)), row]));
     const items = [...byKey.values()].map((row) => ({ key: keyOf(table, row), row }));
-    const wanted = await withoutOwnDeletes(client, table, items);
+    const wanted = await withoutOwnDeletes(client, table, items, sides.landed);
     const kept = table.name === "deployments" ? await withoutGuesses(client, wanted) : wanted;
     add(table, false, kept, (some) => store(client, table, some, sides));
   }
@@ -237,13 +241,16 @@ async function withoutOwnDeletes(
   client: Client,
   table: MirroredTable,
   items: readonly Item[],
+  landed: Landed,
 ): Promise<Item[]> {
+  if (items.length === 0) return [];
   const waiting = await waitingIn(
     client,
     table,
     items.map(({ key }) => key),
     true,
   );
+  await assertNothingLanded(client, `${table.name} deleted`, landed);
   if (waiting.size === 0) return [...items];
   const there = await present(
     client,
@@ -266,11 +273,19 @@ async function withoutOwnNews(
   client: Client,
   table: MirroredTable,
   keys: readonly RowKey[],
+  landed: Landed,
 ): Promise<RowKey[]> {
   const there = await present(client, table, keys);
   const known = keys.filter((_, index) => there.has(index));
+  if (known.length === 0) return [];
   const waiting = await waitingIn(client, table, known, false);
+  await assertNothingLanded(client, `${table.name} sent`, landed);
   return known.filter((_, index) => !waiting.has(index));
+}
+
+/** After the look at what waits: what has left the outbox since the project was asked had left it by then. */
+async function assertNothingLanded(client: Client, what: string, landed: Landed): Promise<void> {
+  if ((await readLanded(client)).get(what) !== landed.get(what)) throw new Overtaken(`${what} meanwhile`);
 }
 
 /** The places in the list of those keys that there is a row of. */

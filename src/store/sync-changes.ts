@@ -64,6 +64,18 @@ export async function confirmChanges(
   );
 }
 
+/** What has got into the project so far, by table and outcome: how many rows. */
+export type Landed = ReadonlyMap<string, string>;
+
+/** Reads it. Whatever lands makes another count of it, in the transaction that forgets the change. */
+export async function readLanded(runner: Pool | PoolClient): Promise<Landed> {
+  const { rows } = await query<{ key: string; rows: string }>(
+    runner,
+    `select table_name || ' ' || outcome as key, rows::text as rows from sync.row_counts where direction = 'push'`,
+  );
+  return new Map(rows.map(({ key, rows: count }) => [key, count]));
+}
+
 /** Counts rows that were sent without a change of theirs, or that came in; within the caller's transaction, if it has one. */
 export async function countRowsSent(runner: Pool | PoolClient, counts: readonly RowCount[]): Promise<void> {
   await query(runner, count(1), columnsOf(counts));

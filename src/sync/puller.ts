@@ -12,8 +12,16 @@ import {
   readPulls,
   type TablePull,
 } from "../store/pull-progress.ts";
-import { type Applied, applyPulled, keyOf, type Pulled, type PulledRow } from "../store/sync-apply.ts";
-import { countRowsSent } from "../store/sync-changes.ts";
+import {
+  type Applied,
+  type ApplyOptions,
+  applyPulled,
+  keyOf,
+  Overtaken,
+  type Pulled,
+  type PulledRow,
+} from "../store/sync-apply.ts";
+import { countRowsSent, type Landed, readLanded } from "../store/sync-changes.ts";
 import { listParkedKeys } from "../store/sync-parked.ts";
 import { type MirroredTable, type RowKey, readMirroredTables } from "../store/sync-rows.ts";
 import { noteError, noteProject } from "../store/sync-state.ts";
@@ -202,14 +210,18 @@ export class Puller implements AsyncDisposable {
     for (const table of this.#tables.values()) {
       for (let pull = this.#pullOf(table); pull && !pull.isDone; pull = this.#pullOf(table)) {
         const before = pull;
-        const rows = await this.#reader.rowsAfter(table, before.after, signal);
-        const next = {
-          ...before,
-          after: lastKey(table, rows) ?? before.after,
-          rowsPulled: before.rowsPulled + rows.length,
-          isDone: rows.length === 0,
-        };
-        await this.#apply([{ table, rows, gone: [] }], project, (client) => keepPull(client, next));
+        const read = () => this.#reader.rowsAfter(table, before.after, signal);
+        const next = await this.#take(table.name, read, async (rows, landed) => {
+          const now = {
+            ...before,
+            after: lastKey(table, rows) ?? before.after,
+            rowsPulled: before.rowsPulled + rows.length,
+            isDone: rows.length === 0,
+          };
+          const settle = (client: Client) => keepPull(client, now);
+          await this.#apply([{ table, rows, gone: [] }], { projectId: project, landed, settle });
+          return now;
+        });
         this.#pulls = this.#pulls.map((each) => (each === before ? next : each));
         this.#worker.news();
       }
@@ -230,7 +242,16 @@ export class Puller implements AsyncDisposable {
       const cursor = await readCursor(pool);
       // Another project meanwhile: the next round begins anew.
       if (!cursor) return isNew;
-      const page = await this.#reader.changes(cursor, signal);
+      const read = () => this.#reader.changes(cursor, signal);
+      const { page, pulled } = await this.#take("sync_changes", read, async (given, landed) => {
+        const isOther = given.gap || given.project !== cursor.project;
+        const news = isOther ? [] : pulledFrom(given, this.#tables);
+        const settle = (client: Client) => moved(client, cursor, given);
+        const isFurther = given.xid !== cursor.xid || String(given.seq) !== cursor.seq;
+        if (!isOther && (given.changes.length > 0 || isFurther))
+          await this.#apply(news, { projectId: cursor.project, landed, settle });
+        return { page: given, pulled: news };
+      });
       if (page.gap || page.project !== cursor.project) {
         log.warn(
           { cursor, project: page.project },
@@ -239,9 +260,6 @@ export class Puller implements AsyncDisposable {
         this.begin();
         return isNew;
       }
-      const pulled = pulledFrom(page, this.#tables);
-      if (page.changes.length > 0 || page.xid !== cursor.xid || String(page.seq) !== cursor.seq)
-        await this.#apply(pulled, cursor.project, (client) => moved(client, cursor, page));
       isNew ||= pulled.length > 0;
       this.#worker.news();
       if (!page.more) return isNew;
@@ -253,26 +271,51 @@ export class Puller implements AsyncDisposable {
     const { pool } = this.#parts;
     const project = (await readCursor(pool))?.project ?? "";
     const parked = await listParkedKeys(pool, "pull", parkedMax);
-    const pulled: Pulled[] = [];
-    for (const table of this.#tables.values()) {
-      const keys = parked.filter((row) => row.table === table.name).map(({ key }) => key);
-      if (keys.length === 0) continue;
-      const rows = await this.#reader.rowsOf(table, keys, signal);
-      // Those that are there are no longer gone for whoever applies it.
-      pulled.push({ table, rows, gone: keys });
+    if (parked.length === 0) return;
+    const read = async () => {
+      const pulled: Pulled[] = [];
+      for (const table of this.#tables.values()) {
+        const keys = parked.filter((row) => row.table === table.name).map(({ key }) => key);
+        // Those that are there are no longer gone for whoever applies it.
+        if (keys.length > 0)
+          pulled.push({ table, rows: await this.#reader.rowsOf(table, keys, signal), gone: keys });
+      }
+      return pulled;
+    };
+    await this.#take("", read, (pulled, landed) => this.#apply(pulled, { projectId: project, landed }));
+  }
+
+  /** Reads of the project, and again, where this station has sent meanwhile what it may say the opposite of. */
+  async #take<T, R>(
+    name: string,
+    read: () => Promise<T>,
+    apply: (given: T, landed: Landed) => Promise<R>,
+  ): Promise<R> {
+    for (;;) {
+      const landed = await readLanded(this.#parts.pool);
+      const given = await read();
+      try {
+        return await apply(given, landed);
+      } catch (error) {
+        if (!(error instanceof Overtaken)) throw error;
+        this.#reader.askForLess(name);
+      }
     }
-    if (pulled.length > 0) await this.#apply(pulled, project);
   }
 
   async #apply(
     pulled: readonly Pulled[],
-    projectId: string,
-    settle?: (client: Client) => Promise<void>,
+    {
+      settle,
+      ...sides
+    }: Pick<ApplyOptions, "projectId" | "landed"> & {
+      readonly settle?: (client: Client) => Promise<void>;
+    },
   ): Promise<void> {
     const { pool, station, log } = this.#parts;
     const applied = await applyPulled(pool, pulled, {
+      ...sides,
       stationId: station,
-      projectId,
       settle: async (client, outcome) => {
         await countRowsSent(client, outcome.flatMap(countsOf));
         await settle?.(client);

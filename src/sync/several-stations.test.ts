@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { startHoldingProxy } from "../../test/support/holding-proxy.ts";
 import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
 import { stateDeployment } from "../store/deployments.ts";
 import { openPool, type Pool, query } from "../store/pool.ts";
@@ -175,6 +176,65 @@ test("a fix that was wrong, deleted and told anew is right everywhere, whoever w
   await hill.connect();
   await agree(hill, valley);
   assert.deepEqual(await placesOf(valley.pool), [3]);
+});
+
+test("what a station sends while an answer is on its way to it is not undone by that", async () => {
+  await using proxy = await startHoldingProxy(project.url);
+  await using shore = await startStation("shore", { ...project, url: proxy.url }, troubles);
+  await new PositionStore(hill.pool).ingest(series("crossing", 2));
+  await agree(hill, shore);
+  const places = "public.positions where device_id = (select id from public.devices where key = 'crossing')";
+  const first = `${places} and time = '2026-03-01T00:00:00Z'`;
+  const answerWith = (words: RegExp) =>
+    proxy.hold(({ path, body }) => path.includes("sync_changes") && words.test(body));
+
+  // Told anew here after the project said that it is gone.
+  const isGone = answerWith(/"deleted": ?true/);
+  await query(hill.pool, `delete from ${first}`);
+  await hill.push();
+  let asked = shore.pull();
+  const letGo = await isGone;
+  await query(shore.pool, `delete from ${first}`);
+  await new PositionStore(shore.pool).ingest(series("crossing", 1));
+  await shore.push();
+  letGo();
+  await asked;
+  await agree(hill, shore);
+  assert.equal(await count(shore.pool, first), 1);
+
+  // Deleted here after the project said that it is there.
+  await query(hill.pool, "insert into public.subjects (id, name) values (gen_random_uuid(), 'ferry')");
+  await agree(hill, shore);
+  const isEdited = answerWith(/Ship/);
+  await query(hill.pool, "update public.subjects set species = 'Ship' where name = 'ferry'");
+  await hill.push();
+  asked = shore.pull();
+  const letIn = await isEdited;
+  await query(shore.pool, "delete from public.subjects where name = 'ferry'");
+  await shore.push();
+  letIn();
+  await asked;
+  await agree(hill, shore);
+  assert.equal(await count(hill.pool, "public.subjects where name = 'ferry'"), 0);
+});
+
+test("everything that a station sends again brings nothing back that another one has deleted", async () => {
+  await using proxy = await startHoldingProxy(project.url);
+  await using shore = await startStation("shore again", { ...project, url: proxy.url }, troubles);
+  await query(hill.pool, "insert into public.subjects (id, name) values (gen_random_uuid(), 'gone')");
+  await agree(hill, shore);
+  const isTold = proxy.hold(({ body }) => /"deleted": ?true/.test(body));
+  await query(hill.pool, "delete from public.subjects where name = 'gone'");
+  await hill.push();
+  const asked = shore.pull();
+  const letGo = await isTold;
+  const everything = shore.push({ all: true });
+  // Time enough for what would not wait for the answer.
+  for (let round = 0; round < 10; round += 1) await hill.exchange();
+  letGo();
+  await Promise.all([asked, everything]);
+  await agree(hill, shore);
+  assert.equal(await count(projectPool, "public.subjects where name = 'gone'"), 0);
 });
 
 test("a row that a station cannot take is set aside there, and is tried again when that is asked for", async () => {

@@ -2,20 +2,11 @@ import type { LocalHandler } from "../../http/local-socket.ts";
 import { readSyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
 import { type Comparison, compareTables } from "../compare.ts";
-import { mirrorElsewhere, SyncError } from "../sync-error.ts";
-import { untilSent } from "./push.ts";
+import { type FetchingNews, untilPulled, untilSent } from "./news.ts";
 
 /** A line of what `POST /pull` answers: news, and at last the end of it. */
 export type PullNews =
-  | {
-      readonly kind: "progress";
-      /** The table of the project that is being read; null while only changes are. */
-      readonly table: string | null;
-      readonly rows_pulled: number;
-      readonly rows_total: number;
-      /** Why nothing gets through, where that is so. */
-      readonly error: string | null;
-    }
+  | FetchingNews
   | {
       readonly kind: "done";
       readonly parked_rows: number;
@@ -45,30 +36,6 @@ async function* pull(context: SyncContext, isAll: boolean, signal: AbortSignal):
   const compared = isAll ? { compared: await compareTables(context, tables, "everybody", signal) } : {};
   const { parked_rows } = await readSyncReport(pool);
   yield { kind: "done", parked_rows, ...compared };
-}
-
-/** Gives news until it has caught up with all that there is now. */
-export async function* untilPulled(
-  { pool, puller }: Pick<SyncContext, "pool" | "puller">,
-  isPatient: boolean,
-  signal: AbortSignal,
-): AsyncGenerator<PullNews> {
-  // What is under way may have read past the place of what is asked for.
-  const wanted = puller.rounds + (puller.state === "pulling" || puller.state === "waiting" ? 2 : 1);
-  puller.hurry();
-  while (!signal.aborted) {
-    // Listened to first: what happens while the database is read is not missed.
-    const changed = puller.changed(signal);
-    if (puller.state === "standby" || puller.state === "own") throw mirrorElsewhere(puller.state, "fetch");
-    if (puller.rounds >= wanted) return;
-    const { table = null, rowsPulled = 0, rowsTotal = 0 } = puller.progress ?? {};
-    const { pull_error } = await readSyncReport(pool);
-    const error = puller.state === "waiting" ? pull_error : null;
-    yield { kind: "progress", table, rows_pulled: rowsPulled, rows_total: rowsTotal, error };
-    if (error !== null && !isPatient)
-      throw new SyncError("project-unreachable", `Nothing gets through: ${error}`);
-    await changed;
-  }
 }
 
 /** What waits on either side would be a difference: it goes over first, as far as that is possible. */

@@ -2,8 +2,8 @@ import type { LocalHandler } from "../../http/local-socket.ts";
 import { retryParked } from "../../store/sync-parked.ts";
 import { readSyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
-import { untilPulled } from "./pull.ts";
-import { type PushNews, untilSent } from "./push.ts";
+import { untilPulled, untilSent } from "./news.ts";
+import type { PushNews } from "./push.ts";
 
 /**
  * `POST /retry`: sends once more the rows that the project refused, and fetches those that this database refused; those
