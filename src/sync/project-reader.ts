@@ -77,7 +77,7 @@ export class ProjectReader {
   async changes(after: Cursor, signal: AbortSignal): Promise<FeedPage> {
     const { project, station } = this.#parts;
     const ask = (row_limit: number) =>
-      project.call<FeedPage>(
+      project.callExactly<FeedPage>(
         "sync_changes",
         { after_xid: after.xid, after_seq: after.seq, row_limit, station },
         signal,
@@ -158,9 +158,10 @@ export class ProjectReader {
     narrow: (rows: Rows) => Rows,
     signal: AbortSignal,
   ): Promise<Reply<PulledRow[]>> {
-    const all: Rows = this.#parts.project.client.from(table.name).select("*");
+    const { project } = this.#parts;
+    const all: Rows = project.exactClient.from(table.name).select("*");
     const ordered = table.key.reduce((rows, column) => rows.order(column as string), narrow(all));
-    return replyOf(await ordered.limit(limit).retry(false).abortSignal(signal));
+    return await project.askExactly(ordered.limit(limit).retry(false).abortSignal(signal), signal);
   }
 
   /** Asks until there is an answer; `name` is of what the sizes of earlier answers tell how much to ask for. */

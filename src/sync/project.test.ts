@@ -47,6 +47,19 @@ test("rows go over as they are written, with what they are known by", async (t) 
   assert.equal(key, "sb_secret_0123456789");
 });
 
+test("rows come as they are written, and a page of a proxy's is no answer", async (t) => {
+  let answer = '[{"seed":12345678901234567890,"gain":1.10}]';
+  const headers = { "content-type": "application/json", "content-range": "0-0/17" };
+  const project = await projectOf(t, (_request, response) => response.writeHead(200, headers).end(answer));
+  const read = () =>
+    project.askExactly(project.exactClient.from("positions").select("*").retry(false), never);
+  assert.equal(JSON.stringify((await read()).data), answer);
+  assert.equal(JSON.stringify((await project.callExactly("sync_changes", {}, never)).data), answer);
+  answer = "<html></html>";
+  const { status, data } = await read();
+  assert.deepEqual([status, data], [0, null]);
+});
+
 test("a file goes to Storage in pieces, with its length, and the answer's own status is found in its body", async (t) => {
   const bytes = Buffer.from(Array.from({ length: 200_001 }, (_, index) => index % 251));
   const seen: { url?: string | undefined; headers: IncomingHttpHeaders; body: Buffer }[] = [];

@@ -1,6 +1,7 @@
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { Agent, type RequestInit, fetch as undiciFetch } from "undici";
 import type { KeyColumns, RowKey } from "../store/sync-rows.ts";
+import { parseExactly } from "./exact-json.ts";
 
 export interface ProjectOptions {
   readonly url: string;
@@ -39,6 +40,8 @@ const quietMaxMs = 10 * 60_000;
 export class Project implements AsyncDisposable {
   /** For what the methods here do not do. */
   readonly client: SupabaseClient;
+  /** The same, but whatever it gives as data is the text of that JSON, for `parseExactly`. */
+  readonly exactClient: SupabaseClient;
   readonly #url: string;
   readonly #key: string;
   readonly #agent: Agent;
@@ -56,11 +59,10 @@ export class Project implements AsyncDisposable {
       keepAliveTimeout: 3_000,
       keepAliveMaxTimeout: 3_000,
     });
-    this.client = createClient(url, key, {
-      auth,
-      db: { timeout: timeoutMs },
-      global: { fetch: this.#fetch },
-    });
+    const clientOf = (fetch: typeof globalThis.fetch) =>
+      createClient(url, key, { auth, db: { timeout: timeoutMs }, global: { fetch } });
+    this.client = clientOf(this.#fetch);
+    this.exactClient = clientOf(async (input, init) => asText(await this.#fetch(input, init)));
   }
 
   /** Milliseconds for which the project has asked to be left alone (`Retry-After`); 0 where it has not. */
@@ -103,6 +105,23 @@ export class Project implements AsyncDisposable {
   /** Calls a function of the database. */
   async call<T>(name: string, parameters: object, signal: AbortSignal): Promise<Reply<T>> {
     return this.#reply<T>(await this.client.rpc(name, parameters).abortSignal(signal), signal);
+  }
+
+  /** The same, with the numbers of the answer as they are there: `JSON.stringify` gives them out again. */
+  async callExactly<T>(name: string, parameters: object, signal: AbortSignal): Promise<Reply<T>> {
+    return this.askExactly<T>(this.exactClient.rpc(name, parameters).abortSignal(signal), signal);
+  }
+
+  /** Gives the answer to a query of `exactClient`. */
+  async askExactly<T>(query: PromiseLike<Answer>, signal: AbortSignal): Promise<Reply<T>> {
+    const reply = this.#reply<string>(await query, signal);
+    if (reply.data === null) return { ...reply, data: null };
+    try {
+      return { ...reply, data: parseExactly(reply.data) as T };
+    } catch (error) {
+      // A page of some proxy's, as a rule.
+      return { status: 0, error: { code: "", message: (error as Error).message }, data: null };
+    }
   }
 
   /** Gives the answer to any query of `client`. */
@@ -152,6 +171,14 @@ export class Project implements AsyncDisposable {
     if (waitMs > 0) this.#quietUntil = Date.now() + Math.min(waitMs, quietMaxMs);
     return response;
   }) as unknown as typeof fetch;
+}
+
+/** What went well, as a JSON string of its text: supabase-js parses that, and gives out the text. */
+async function asText(response: Response): Promise<Response> {
+  if (!response.ok) return response;
+  const { status, statusText, headers } = response;
+  const text = await response.text();
+  return new Response(text && JSON.stringify(text), { status, statusText, headers });
 }
 
 /** `fetch` says "fetch failed" of every failure; its cause says which. That of several addresses tried has a code alone. */

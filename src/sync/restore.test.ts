@@ -224,7 +224,7 @@ test("a table that a station has known only since an update is read as a whole, 
   await query(ownPool, "alter table public.later rename to conversations");
   await own.restart();
   await has("select count(*) from public.conversations where id = 'early'");
-  assert.equal(await numberIn(station.pool, "select count(*) from sync.pull_progress where not is_done"), 0);
+  await has("select (count(*) = 0)::int from sync.pull_progress where not is_done");
   await Promise.all([owner.end(), ownPool.end()]);
 });
 
