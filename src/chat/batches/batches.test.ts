@@ -7,7 +7,7 @@ import { type LmStudio, startLmStudio } from "../../../test/lm-studio/lm-studio.
 import type { GenerationRequest, Reply } from "../../../test/lm-studio/reply.ts";
 import { faults } from "../../../test/lm-studio/reply.ts";
 import { type TestDatabase, testDatabase } from "../../../test/support/postgres.ts";
-import { query } from "../../store/pool.ts";
+import { openPool, query } from "../../store/pool.ts";
 
 let database: TestDatabase;
 let lm: LmStudio;
@@ -65,6 +65,11 @@ async function linesOf(fileId: string | null | undefined): Promise<any[]> {
     .trimEnd()
     .split("\n")
     .map((each) => JSON.parse(each));
+}
+
+async function asOwner(statements: string): Promise<void> {
+  const pool = openPool({ url: database.url, name: "owner" });
+  await query(pool, statements).finally(() => pool.end());
 }
 
 const idsOf = (lines: readonly { custom_id: string }[]) => lines.map(({ custom_id }) => custom_id);
@@ -191,6 +196,29 @@ test("input that is wrong fails the batch before a model is asked, with every li
   assert.equal((await ended(id)).errors?.data?.[0]?.code, "invalid_json_line");
   assert.equal(lm.generations.length, before);
   assert.equal((await query(chat.pool, "select from batch_lines")).rows.length, 0);
+});
+
+test("a batch that the database will not take fails alone; while the database is in trouble it waits", async () => {
+  lm.script(echo);
+  await asOwner(`
+    create function refuse_line() returns trigger language plpgsql as $$
+      begin raise exception 'refused, naming somebody' using errcode = new.custom_id; end $$;
+    create trigger refuse_line before insert on batch_lines
+      for each row when (new.custom_id in ('22000', '53100')) execute function refuse_line()`);
+  const refused = await begin([line("22000")]);
+  const waiting = await begin([line("53100")]);
+  const failed = await ended(refused.id);
+  const [problem] = failed.errors?.data ?? [];
+  assert.deepEqual(
+    [failed.status, problem?.code, problem?.param, problem?.line],
+    ["failed", "input_unreadable", "input_file_id", null],
+  );
+  assert.match(problem?.message ?? "", /Upload the file again/);
+  assert.doesNotMatch(problem?.message ?? "", /somebody/);
+  assert.equal((await client.batches.retrieve(waiting.id)).status, "validating");
+  await asOwner("drop trigger refuse_line on batch_lines; drop function refuse_line");
+  const done = await ended(waiting.id);
+  assert.deepEqual([done.status, done.request_counts?.completed], ["completed", 1]);
 });
 
 test("a batch of more than 50,000 lines is refused", async () => {

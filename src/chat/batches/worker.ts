@@ -135,7 +135,7 @@ export class BatchWorker implements AsyncDisposable {
     // What is still asked of a batch that was cancelled or has expired, nobody waits for.
     if (hasEnded) this.#renewing.wake();
     let hasBegun = freed > 0;
-    while (!this.#end.signal.aborted && (await readInput(pool, config.DEEPSEEK_MODEL, now())))
+    while (!this.#end.signal.aborted && (await readInput(pool, config.DEEPSEEK_MODEL, now(), log)))
       hasBegun = true;
     if (hasBegun) this.#claiming.wake();
     await sweepFiles(pool, now());
