@@ -18,6 +18,7 @@ export type ChatErrorCode =
   | "upstream-open"
   | "queue-full"
   | "model-not-found"
+  | "no-model-loaded"
   | "model-load-failed"
   | "model-crashed"
   | "context-length-exceeded"
@@ -65,6 +66,8 @@ export const chatStatusOf = {
   "upstream-open": 503,
   "queue-full": 429,
   "model-not-found": 404,
+  // Nothing is wrong with the request: the same one is answered once a model is loaded.
+  "no-model-loaded": 503,
   "model-load-failed": 503,
   "model-crashed": 502,
   "context-length-exceeded": 400,

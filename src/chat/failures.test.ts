@@ -159,6 +159,30 @@ test("an unknown model is 404 with those that there are", async () => {
   assert.match(detail, /no model nowhere .*Loaded: a, c\. Can be loaded: b\./);
 });
 
+test("with no model loaded, and none loaded by itself, it is 503 with what to load, and the client may wait", async () => {
+  const model = "deepseek-r1-distill-qwen-7b";
+  await using none = await startLmStudio({ models: [{ id: model, state: "not-loaded" }], jit: false });
+  await using server = await startChat(none, database.url);
+  const ask = () =>
+    server.post("/v1/chat/completions", { messages: [{ role: "user", content: "Hi" }], model });
+  const response = await ask();
+  const { error } = (await response.json()) as { error: { code: string; type: string; message: string } };
+  assert.deepEqual([response.status, error.code, error.type], [503, "no_model_loaded", "server_error"]);
+  assert.match(error.message, /`lms load deepseek-r1-distill-qwen-7b`/);
+  assert.equal(response.headers.get("retry-after"), "5");
+  none.setState(model, "loaded");
+  assert.equal((await ask()).status, 200);
+});
+
+test("a wrong name is 404 also where no model is loaded, as long as LM Studio would load others", async () => {
+  await using idle = await startLmStudio({ models: [{ id: "a", state: "not-loaded" }] });
+  await using server = await startChat(idle, database.url);
+  const response = await server.post("/chat", { prompt: "Hi", model: "nowhere" });
+  const { code, detail } = (await response.json()) as { code: string; detail: string };
+  assert.deepEqual([response.status, code], [404, "model-not-found"]);
+  assert.match(detail, /No model is loaded\. Can be loaded: a\./);
+});
+
 test("of several LM Studios, the first that answers is asked", async () => {
   const dead = `http://127.0.0.1:${closedPort}`;
   await using server = await startChat({ url: `${dead},${lm.url}` }, database.url);

@@ -72,7 +72,7 @@ export function askRoute(
             400: "request-invalid, or the model's limits: context-length-exceeded",
             404: "model-not-found",
             502: "chat-refused, chat-invalid, model-no-answer, or what LM Studio did wrong",
-            503: "database-away, chat-away, chat-busy, lm-studio-away: Retry-After says when to try again",
+            503: "database-away, chat-away, chat-busy, lm-studio-away, no-model-loaded: Retry-After says when to try again",
             504: "ask-timeout, upstream-timeout",
           }),
         },

@@ -328,6 +328,38 @@ test("while LM Studio is away the batch waits, and no line fails for it", async 
   assert.deepEqual(done.request_counts, { total: 30, completed: 30, failed: 0 });
 });
 
+test("while no model is loaded the batch waits; a model's name that is wrong fails its lines", async () => {
+  const [model, other] = ["qwen2.5-7b-instruct", "deepseek-r1-distill-qwen-7b"];
+  await using idle = await startLmStudio({
+    models: [model, other, "third"].map((id) => ({ id, state: "not-loaded" })),
+    jit: false,
+  });
+  // Only this server is to run them.
+  await chat[Symbol.asyncDispose]();
+  chat = await startChat(idle, database.url, {}, { batches: settings });
+  client = new OpenAI({ baseURL: `${chat.url}/v1`, apiKey: "none" });
+  const { id } = await begin([line("1"), line("2")]);
+  await eventually(
+    () => chat.rows(),
+    (rows) => rows.some(({ session_id, outcome }) => session_id === id && outcome === "no-model-loaded"),
+  );
+  assert.deepEqual((await client.batches.retrieve(id)).request_counts, { total: 2, completed: 0, failed: 0 });
+  idle.setState(model, "loaded");
+  assert.deepEqual((await ended(id)).request_counts, { total: 2, completed: 2, failed: 0 });
+
+  idle.setState(other, "loaded");
+  const wrong = await ended((await begin([line("1", "x", { model: "third" })])).id);
+  const [refused] = await linesOf(wrong.error_file_id);
+  assert.deepEqual(
+    [refused.response.status_code, refused.response.body.error.code],
+    [404, "model_not_found"],
+  );
+  await chat[Symbol.asyncDispose]();
+  const clock = () => Date.now() + clockMs;
+  chat = await startChat(lm, database.url, {}, { batches: settings, clock });
+  client = new OpenAI({ baseURL: `${chat.url}/v1`, apiKey: "none" });
+});
+
 test("a line that fails again and again fails alone; one that is refused fails at once", async () => {
   lm.script((request) => {
     if (textOf(request) === "crash") return faults.crash;

@@ -13,8 +13,10 @@ const meanings: readonly (readonly [RegExp, ChatErrorCode])[] = [
   [/model has crashed|Exit code:|Model is unloaded|Channel Error|Compute error/i, "model-crashed"],
   // `Failed to load model "…". Error: Model loading aborted due to insufficient system resources…`
   [/Failed to load|loading aborted|insufficient system resources/i, "model-load-failed"],
-  // "No models loaded. Please load a model…", `Model "x" not found. Please specify a valid model.…`
-  [/No models? loaded|Model "?.*"? not found|Invalid model identifier/i, "model-not-found"],
+  // "No models loaded. Please load a model in the developer page or use the `lms load` command."
+  [/No models? loaded/i, "no-model-loaded"],
+  // `Model "x" not found. Please specify a valid model.…`
+  [/Model "?.*"? not found|Invalid model identifier/i, "model-not-found"],
   [/API token|invalid_api_key/i, "upstream-auth"],
   // Answered with 200 for every path it does not know (#618, #1323, #2085).
   [/Unexpected endpoint or method/i, "upstream-invalid"],
@@ -37,7 +39,9 @@ export function classify(body: unknown, status?: number, retryAfterS = 1): ChatE
   const meant = meanings.find(([pattern]) => pattern.test(message))?.[1];
   const kind =
     (status === 401 || status === 403 || code === "invalid_api_key" ? "upstream-auth" : undefined) ??
-    (code === "model_not_found" && meant !== "model-load-failed" ? "model-not-found" : undefined) ??
+    (code === "model_not_found" && meant !== "model-load-failed" && meant !== "no-model-loaded"
+      ? "model-not-found"
+      : undefined) ??
     meant ??
     byStatus(status);
   const words = message && `LM Studio says: ${message.slice(0, 500)}`;

@@ -28,6 +28,7 @@ test("what was never sent, or has no such model, goes elsewhere at once", () => 
   assert.equal(nextStep(failed("lm-studio-away", { isSent: false }), 0).step, "elsewhere");
   assert.equal(nextStep(failed("upstream-timeout", { isSent: false }), 0).step, "elsewhere");
   assert.equal(nextStep(failed("model-not-found"), 0).step, "elsewhere");
+  assert.equal(nextStep(failed("no-model-loaded"), 0).step, "elsewhere");
 });
 
 test("the pause doubles, and differs from one call to the next", () => {

@@ -36,7 +36,7 @@ export function nextStep(attempt: Attempt, retries: number, random: () => number
   const { code, isSent, isPassedOn, retryAfterS } = attempt;
   if (isPassedOn) return { step: "give-up" };
   const unreached = !isSent && (code === "lm-studio-away" || code === "upstream-timeout");
-  if (unreached || code === "model-not-found") return { step: "elsewhere" };
+  if (unreached || code === "model-not-found" || code === "no-model-loaded") return { step: "elsewhere" };
   if (retries >= (retriesMax[code] ?? 0) || (retryAfterS ?? 0) > retryAfterMaxS) return { step: "give-up" };
   // With jitter, or all that failed together would come back together.
   const afterMs = backoffMs * 2 ** retries * (0.5 + random() / 2);

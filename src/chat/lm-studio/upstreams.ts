@@ -295,8 +295,18 @@ export class Upstreams implements AsyncDisposable {
 
   /** The failure, and where the model is not there, those that are. */
   async #told({ failure, model }: Asked): Promise<unknown> {
-    if (failure?.code !== "model-not-found") return failure;
+    if (failure?.code !== "model-not-found" && failure?.code !== "no-model-loaded") return failure;
     const models = await this.models().catch(() => []);
+    // LM Studio says the latter of a wrong name too; but then it lists others, and not that one.
+    if (
+      failure.code === "no-model-loaded" &&
+      (models.length === 0 || models.some(({ id }) => id === model))
+    ) {
+      const detail =
+        `No model is loaded in LM Studio, and it loads none by itself: load ${model} (\`lms load ${model}\`), ` +
+        "or switch on its just-in-time loading.";
+      return new ChatError("no-model-loaded", detail, { cause: failure, param: "model", retryAfterS: 5 });
+    }
     const loaded = models.filter(({ state }) => state === "loaded").map(({ id }) => id);
     const others = models.filter(({ state }) => state !== "loaded").map(({ id }) => id);
     const detail = [
