@@ -194,7 +194,7 @@ async function summarise(
     const text = summed.trim().slice(0, summaryCharsMax);
     if (text === "") return undefined;
     const made = { text, until, turns: (summary?.turns ?? 0) + read.length };
-    await keepSummary(pool, key, made);
+    await keepSummary(pool, key, made, { before: summary, turnIds: read.map(({ id }) => id) });
     return made;
   } catch (error) {
     if (call.stop.signal.aborted || !(error instanceof AppError)) throw error;

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { eventually } from "../../test/lm-studio/chat-server.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import {
   deleteConversationsBefore,
@@ -13,13 +14,14 @@ import {
   listTurns,
   newestTurns,
   removeConversation,
+  type TurnPlace,
   useConversation,
 } from "./conversations.ts";
 import { newInteraction, silent } from "./interaction.fixture.ts";
 import { type InteractionLog, openInteractionLog } from "./interaction-log.ts";
 import type { NewInteraction } from "./interaction-record.ts";
 import { deleteInteraction, deleteInteractions, findInteraction, listInteractions } from "./interactions.ts";
-import { openPool, type Pool } from "./pool.ts";
+import { openPool, type Pool, transaction } from "./pool.ts";
 
 let database: TestDatabase;
 let pool: Pool;
@@ -110,8 +112,10 @@ test("a conversation is begun once and keeps its title; its summary only ever re
   assert.equal(await use("Later words", 5), undefined);
   await use("An earlier request that was slow", 3);
   const [one, two] = [await turn("begun", 1), await turn("begun", 2)];
-  await keepSummary(pool, key("begun"), { text: "Of two.", until: two, turns: 2 });
-  await keepSummary(pool, key("begun"), { text: "Of one.", until: one, turns: 1 });
+  const ofTwo = { before: undefined, turnIds: [one.id, two.id] };
+  await keepSummary(pool, key("begun"), { text: "Of two.", until: two, turns: 2 }, ofTwo);
+  const ofOne = { before: undefined, turnIds: [one.id] };
+  await keepSummary(pool, key("begun"), { text: "Of one.", until: one, turns: 1 }, ofOne);
   assert.deepEqual(await use("Later words", 6), { text: "Of two.", until: two, turns: 2 });
   assert.deepEqual(await findConversation(pool, key("begun")), {
     id: "begun",
@@ -121,6 +125,64 @@ test("a conversation is begun once and keeps its title; its summary only ever re
     turns: 2,
     summary: "Of two.",
   });
+});
+
+test("what a conversation made of a turn that is deleted goes with it, and with the last turn the conversation", async () => {
+  const one = key("forgetful");
+  await useConversation(pool, { ...one, title: "q1", at: new Date(1_000) });
+  const [first, second, third] = [await turn(one.id, 1), await turn(one.id, 3), await turn(one.id, 5)];
+  const summary = { text: "Of two.", until: second, turns: 2 };
+  const made = { before: undefined, turnIds: [first.id, second.id] };
+  const seen = async () => {
+    const found = await findConversation(pool, one);
+    return found && [found.title, found.summary, found.turns];
+  };
+  await keepSummary(pool, one, summary, made);
+  assert.deepEqual(await seen(), ["q1", "Of two.", 3]);
+  assert.ok(await deleteInteraction(pool, second.id));
+  assert.deepEqual(await seen(), ["q1", null, 2]);
+  assert.equal(await useConversation(pool, { ...one, title: "q9", at: new Date(9_000) }), undefined);
+  await keepSummary(pool, one, { ...summary, until: first, turns: 1 }, { ...made, turnIds: [first.id] });
+  assert.equal(await deleteInteractions(pool, { sessionId: one.id, to: new Date(2_000) }), 1);
+  assert.deepEqual(await seen(), ["forgetful", null, 1]);
+  assert.ok(await deleteInteraction(pool, third.id));
+  assert.equal(await seen(), undefined);
+});
+
+test("a summary that was being made when a turn in it was deleted is not kept", async () => {
+  const one = key("overtaken");
+  const use = () => useConversation(pool, { ...one, title: "q1", at: new Date() });
+  await use();
+  const [first, second, third] = [await turn(one.id, 1), await turn(one.id, 3), await turn(one.id, 5)];
+  const of = (text: string, until: TurnPlace) => ({ text, until, turns: 2 });
+  await deleteInteraction(pool, first.id);
+  const ofFirst = { before: undefined, turnIds: [first.id, second.id] };
+  await keepSummary(pool, one, of("Of the first.", second), ofFirst);
+  assert.equal(await use(), undefined);
+
+  // One made of an earlier summary, which is gone with a turn of it.
+  const before = of("Earlier.", second);
+  await keepSummary(pool, one, before, { before: undefined, turnIds: [second.id] });
+  await deleteInteraction(pool, second.id);
+  await keepSummary(pool, one, of("Of the earlier.", third), { before, turnIds: [third.id] });
+  assert.equal(await use(), undefined);
+
+  // While the deletion is under way.
+  const fourth = await turn(one.id, 7);
+  const keeping = transaction(pool, async (client) => {
+    await client.query("delete from interactions where id = $1", [fourth.id]);
+    await client.query("select from conversations where id = $1 for update", [one.id]);
+    const kept = keepSummary(pool, one, of("Of the fourth.", fourth), {
+      before: undefined,
+      turnIds: [third.id, fourth.id],
+    });
+    const waiting = `select from pg_locks where not granted
+      and pid in (select pid from pg_stat_activity where datname = current_database())`;
+    await eventually(async () => (await pool.query(waiting)).rowCount, Boolean);
+    return { kept };
+  });
+  await (await keeping).kept;
+  assert.equal(await use(), undefined);
 });
 
 test("conversations are listed page by page, the last used first, each caller's own", async () => {

@@ -1,4 +1,4 @@
-import { type Pool, query, transaction } from "./pool.ts";
+import { type Client, type Pool, query, transaction } from "./pool.ts";
 
 /** Whose conversation, and which. */
 export interface ConversationKey {
@@ -62,19 +62,77 @@ export async function useConversation(
   return { text: row.summary, until, turns: row.summary_turns };
 }
 
-/** Keeps a summary, unless another request has meanwhile kept one that reaches further. */
+/** What a summary was made of. */
+export interface SummedUp {
+  readonly before: Summary | undefined;
+  /** Their interactions. */
+  readonly turnIds: readonly string[];
+}
+
+/** Keeps a summary, unless another one was kept or any of what it was made of was deleted meanwhile. */
 export async function keepSummary(
   pool: Pool,
   { caller, id }: ConversationKey,
   { text, until, turns }: Summary,
+  { before, turnIds }: SummedUp,
 ): Promise<void> {
+  await transaction(pool, async (client) => {
+    // Locked before the turns are counted: a deletion that is not seen then comes to this row afterwards.
+    const { rowCount } = await query(
+      client,
+      `select from conversations
+       where caller = $1 and id = $2 and station_id is null and summary is not distinct from $3
+       for update`,
+      [caller, id, before?.text ?? null],
+    );
+    if (!rowCount) return;
+    await query(
+      client,
+      `update conversations
+       set summary = $3, summary_until_at = $4, summary_until_id = $5, summary_turns = $6
+       where caller = $1 and id = $2 and station_id is null
+         and (select count(*) from interactions where id = any($7::uuid[])) = cardinality($7::uuid[])`,
+      [caller, id, text, until.answered_at, until.id, turns, turnIds],
+    );
+  });
+}
+
+/**
+ * In the transaction that deleted interactions of these sessions, the oldest of each from `since`: removes conversations
+ * that have no turn left, and of the others what was made of the deleted words.
+ */
+export async function forgetTurns(
+  client: Client,
+  sessions: readonly (ConversationKey & { readonly since: Date })[],
+): Promise<void> {
+  if (sessions.length === 0) return;
+  const values = [
+    sessions.map(({ caller }) => caller),
+    sessions.map(({ id }) => id),
+    sessions.map(({ since }) => since),
+  ];
   await query(
-    pool,
-    `update conversations
-     set summary = $3, summary_until_at = $4, summary_until_id = $5, summary_turns = $6
-     where caller = $1 and id = $2 and station_id is null
-       and (summary_until_at is null or (summary_until_at, summary_until_id) < ($4, $5))`,
-    [caller, id, text, until.answered_at, until.id, turns],
+    client,
+    `delete from conversations c
+     using unnest($1::text[], $2::text[], $3::timestamptz[]) as s (caller, id, since)
+     where c.caller = s.caller and c.id = s.id and c.station_id is null and not exists (
+       select from interactions i where ${isTurnOf}
+     )`,
+    values,
+  );
+  await query(
+    client,
+    // The title is of the first question. Where that was asked at the same time as others, nobody knows which it was.
+    `update conversations c
+     set summary = null, summary_until_at = null, summary_until_id = null, summary_turns = 0,
+       title = case when exists (
+         select from interactions i
+         where i.session_id = c.id and i.caller = c.caller and i.station_id is null and i.route = '/chat'
+           and i.created_at + i.processing_time_ms * interval '1 millisecond' < s.since
+       ) then c.title else c.id end
+     from unnest($1::text[], $2::text[], $3::timestamptz[]) as s (caller, id, since)
+     where c.caller = s.caller and c.id = s.id and c.station_id is null`,
+    values,
   );
 }
 
@@ -83,6 +141,9 @@ const answeredAt = "date_trunc('milliseconds', created_at + processing_time_ms *
 /** Made here: another station's caller of that name may be somebody else. */
 const isTurn =
   "session_id = $2 and caller = $1 and station_id is null and route = '/chat' and outcome = 'ok' and response <> ''";
+/** The same of an interaction `i` and a conversation `c`. */
+const isTurnOf =
+  "i.session_id = c.id and i.caller = c.caller and i.station_id is null and i.route = '/chat' and i.outcome = 'ok' and i.response <> ''";
 
 /**
  * The newest turns after a place, oldest first: at most `turnsMax`, and no more than have `charsMax`
@@ -150,9 +211,7 @@ export async function listTurns(
 }
 
 const conversation = `id, title, created_at, last_used_at, (
-    select count(*)::int from interactions i
-    where i.session_id = c.id and i.caller = c.caller and i.station_id is null
-      and i.route = '/chat' and i.outcome = 'ok' and i.response <> ''
+    select count(*)::int from interactions i where ${isTurnOf}
   ) as turns`;
 
 /** A caller's conversations, the one last used first; those after a place. */

@@ -1,5 +1,6 @@
+import { forgetTurns } from "./conversations.ts";
 import { type InteractionFilter, whereOf } from "./interaction-filter.ts";
-import { type Pool, query } from "./pool.ts";
+import { type Pool, query, transaction } from "./pool.ts";
 
 /** One call in a list: everything but its long texts. */
 export interface InteractionSummary {
@@ -87,7 +88,7 @@ const deletedRowsMax = 1_000;
 
 /**
  * Deletes past calls for good, some at a time, until none is left or the signal aborts; where words are meant, repeats
- * from the cache too. Gives how many.
+ * from the cache too. What their conversations had made of them goes with them. Gives how many.
  */
 export async function deleteInteractions(
   pool: Pool,
@@ -107,18 +108,34 @@ async function deleteAll(
   const { sql, values } = whereOf(filter);
   const some = `select id from interactions where ${sql} limit ${deletedRowsMax}`;
   for (let deleted = 0; ; ) {
-    const { rowCount } = await query(pool, `delete from interactions where id in (${some})`, values);
-    deleted += rowCount ?? 0;
-    if ((rowCount ?? 0) < deletedRowsMax || signal?.aborted) return deleted;
+    const count = await deleteWhere(pool, `id in (${some})`, values);
+    deleted += count;
+    if (count < deletedRowsMax || signal?.aborted) return deleted;
   }
 }
 
-/** Deletes one call for good. Says whether it was there. */
+/** Deletes one call for good, as `deleteInteractions` does. Says whether it was there. */
 export async function deleteInteraction(pool: Pool, id: string): Promise<boolean> {
-  const { rowCount } = await query(pool, "delete from interactions where id = $1 and station_id is null", [
-    id,
-  ]);
-  return rowCount === 1;
+  return (await deleteWhere(pool, "id = $1 and station_id is null", [id])) === 1;
+}
+
+function deleteWhere(pool: Pool, condition: string, values: unknown[]): Promise<number> {
+  return transaction(pool, async (client) => {
+    const { rows } = await query<{ caller: string; id: string | null; since: Date; calls: number }>(
+      client,
+      `with deleted as (
+         delete from interactions where ${condition} returning caller, session_id, created_at
+       )
+       select caller, session_id as id, min(created_at) as since, count(*)::int as calls
+       from deleted group by caller, session_id`,
+      values,
+    );
+    await forgetTurns(
+      client,
+      rows.flatMap(({ caller, id, since }) => (id === null ? [] : [{ caller, id, since }])),
+    );
+    return rows.reduce((sum, { calls }) => sum + calls, 0);
+  });
 }
 
 export async function findInteraction(pool: Pool, id: string): Promise<Interaction | undefined> {

@@ -97,6 +97,23 @@ test("or summed up: once, by the model, kept with the conversation", async () =>
   assert.equal((await read("/sessions/sum")).turns, 9, "a summary is no turn");
 });
 
+test("a summary goes to the model no more once a turn that it was made of is deleted from the log", async () => {
+  lm.script((request) => {
+    const isSummary = String(request.messages?.[0]?.content).startsWith("You sum up");
+    return { text: isSummary ? "A summary of secrets." : "Noted." };
+  });
+  const sum = { session_overflow: "summarise", max_tokens: 1_000 };
+  const first = await ask("secret", long("first", 650), sum);
+  for (const name of ["second", "third", "fourth", "fifth"]) await ask("secret", long(name, 650), sum);
+  assert.equal((await read("/sessions/secret")).summary, "A summary of secrets.");
+  const path = `${chat.url}/interactions/${first.interaction_id}`;
+  assert.equal((await fetch(path, { method: "DELETE" })).status, 200);
+  const { title, summary } = await read("/sessions/secret");
+  assert.deepEqual([title, summary], ["secret", null]);
+  await ask("secret", "Sixth?");
+  assert.ok(contents().every((content) => !String(content).includes("secrets")));
+});
+
 test("where no summary comes of it, the oldest turns are left out instead", async () => {
   lm.script((request) => {
     const isSummary = String(request.messages?.[0]?.content).startsWith("You sum up");
