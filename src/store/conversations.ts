@@ -249,23 +249,26 @@ export async function deleteConversationsBefore(pool: Pool, at: Date): Promise<v
   await query(pool, "delete from conversations where last_used_at < $1 and station_id is null", [at]);
 }
 
-/** Removes a conversation and every interaction of its session. Gives how many; `undefined` where there is none. */
+/**
+ * Removes a conversation and every interaction of its session. Gives how many; `undefined` where there was neither: a
+ * question that was under way when its conversation was removed is logged afterwards.
+ */
 export async function removeConversation(
   pool: Pool,
   { caller, id }: ConversationKey,
 ): Promise<number | undefined> {
   return transaction(pool, async (client) => {
-    const known = await query(
-      client,
-      "delete from conversations where caller = $1 and id = $2 and station_id is null",
-      [caller, id],
-    );
-    if (known.rowCount === 0) return undefined;
+    // The interactions first, as whoever deletes some of them does: else two could wait for each other.
     const calls = await query(
       client,
       "delete from interactions where caller = $1 and session_id = $2 and station_id is null",
       [caller, id],
     );
-    return calls.rowCount ?? 0;
+    const known = await query(
+      client,
+      "delete from conversations where caller = $1 and id = $2 and station_id is null",
+      [caller, id],
+    );
+    return calls.rowCount || known.rowCount ? (calls.rowCount ?? 0) : undefined;
   });
 }

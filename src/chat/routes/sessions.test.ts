@@ -172,6 +172,23 @@ test("conversations are listed with their title, read page by page, and deleted 
   }
 });
 
+test("a question that was under way when its conversation was deleted can be deleted afterwards", async () => {
+  lm.script(() => ({ text: "Noted." }));
+  await ask("busy", "One?");
+  const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
+  lm.script(() => ({ text: "Noted at last.", heldAfter: { tokens: 1, until } }));
+  const underWay = lm.generation(lm.generations.length + 1);
+  const asked = ask("busy", "Two?");
+  await underWay;
+  const remove = () => fetch(`${chat.url}/sessions/busy`, { method: "DELETE" });
+  assert.deepEqual(await (await remove()).json(), { interactions: 1 });
+  goOn();
+  await asked;
+  assert.deepEqual(await (await remove()).json(), { interactions: 1 });
+  assert.ok((await chat.rows()).every(({ session_id }) => session_id !== "busy"));
+  assert.equal((await remove()).status, 404);
+});
+
 test("callers see their own conversations only", async () => {
   const [ada, bob] = ["ada-ada-ada-ada-ada", "bob-bob-bob-bob-bob"];
   await using kept = await startChat(lm, database.url, {

@@ -116,7 +116,9 @@ export function sessionRoutes(app: App, { pool, interactions }: RouteParts): voi
       schema: {
         tags: ["sessions"],
         summary: "Delete a conversation and every interaction of it",
-        description: "Also from the log. A question that is under way at that moment is still logged.",
+        description:
+          "Also from the log. A question that is under way at that moment is still logged: deleting the conversation " +
+          "again, once it is answered, deletes that too.",
         operationId: "deleteSession",
         params,
         response: {
