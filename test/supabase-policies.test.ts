@@ -264,8 +264,16 @@ test("only the service role may call what stations call, and anon may call nothi
     {
       role: "service_role",
       names: [
-        ...["ensure_positions_partition", "inbox_acknowledge", "inbox_take", "interaction_words"],
-        ...["sync_announce", "sync_changes", "sync_checksum", "sync_head", "sync_project_state"],
+        ...["ensure_positions_partition", "inbox_acknowledge", "inbox_take"],
+        ...[
+          "interaction_question",
+          "interaction_words",
+          "sync_announce",
+          "sync_changes",
+          "sync_checksum",
+          "sync_head",
+          "sync_project_state",
+        ],
       ],
     },
   ]);

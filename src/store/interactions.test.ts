@@ -169,6 +169,32 @@ test("words are found in questions and answers, and repeats from the cache only 
   assert.equal(await deleteInteractions(pool, { words: "pond", model }), 2, "who deletes means repeats too");
 });
 
+test("of a question with pictures the words are found and shown, wherever they stand", async () => {
+  const model = "pictured";
+  const picture = {
+    type: "image_url",
+    image_url: { url: `data:image/png;base64,${"iVBORw0K".repeat(10_000)}` },
+  };
+  const asked = (...content: object[]) => JSON.stringify([{ role: "user", content }]);
+  const words = [
+    { type: "text", text: "Which leopard" },
+    { type: "text", text: "is this?" },
+  ];
+  const after = interaction({}, { model, promptJson: asked(picture, ...words), text: "" });
+  const around = interaction({}, { model, promptJson: asked(words[0] ?? {}, picture, words[1] ?? {}) });
+  const alone = interaction({}, { model, promptJson: asked(picture) });
+  await record(after, around, alone);
+  const found = await listInteractions(pool, { words: "leopard this", model, limit: 10 });
+  assert.deepEqual(found.map(({ id }) => id).sort(), [after.id, around.id].sort());
+  assert.deepEqual(
+    found.map((row) => row.prompt_preview),
+    ["Which leopard is this?", "Which leopard is this?"],
+  );
+  assert.deepEqual(await listInteractions(pool, { words: "image_url", model, limit: 10 }), []);
+  const shown = await listInteractions(pool, { model, limit: 10 });
+  assert.equal(shown.find(({ id }) => id === alone.id)?.prompt_preview, null);
+});
+
 test("texts of megabytes are stored whole, and are found by their first words", async () => {
   const letters = Array.from({ length: 400_000 }, (_, index) => `begin${index.toString(36)}`).join(" ");
   const one = interaction(

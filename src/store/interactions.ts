@@ -47,7 +47,7 @@ export async function listInteractions(
   const { rows } = await query<InteractionSummary>(
     pool,
     `select id, created_at, route, caller, request_id, session_id, run_id, model,
-       left(coalesce(prompt -> -1 ->> 'content', prompt #>> '{}'), 200) as prompt_preview,
+       left(interaction_question(prompt), 200) as prompt_preview,
        left(response, 200) as response_preview,
        finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
        cached, cache, upstream, outcome, error, queued_ms, first_token_ms, processing_time_ms

@@ -48,7 +48,9 @@ const common = {
 
 const Summary = Type.Object({
   ...common,
-  prompt_preview: nullable(Type.String({ description: "The last message, 200 characters of it" })),
+  prompt_preview: nullable(
+    Type.String({ description: "The last message without its pictures, 200 characters of it" }),
+  ),
   response_preview: nullable(Type.String()),
 });
 
