@@ -76,23 +76,26 @@ const batchColumns = `
   input_tokens::float8 as input_tokens, output_tokens::float8 as output_tokens,
   reasoning_tokens::float8 as reasoning_tokens`;
 
-/** Stores a batch that is to be read; `undefined` where the caller has `underWayMax` under way. */
+/** Stores a batch that is to be read; `undefined` where the caller has `underWayMax` under way, or no such file. */
 export async function createBatch(
-  pool: Pool,
+  runner: Pool | Client,
   batch: NewBatch,
   underWayMax: number,
 ): Promise<Batch | undefined> {
   const { rows } = await query<Batch>(
-    pool,
+    runner,
     `insert into batches (
        id, caller, endpoint, input_file_id, completion_window, metadata, output_expires_after_s,
        status, created_at, expires_at
      )
      select $1, $2, $3, $4, $5, $6::jsonb, $7::integer, 'validating', $8, $9
-     where $10 > (
+     from files
+     where id = $4 and caller = $2 and is_whole and (expires_at is null or expires_at > $8) and $10 > (
        select count(*) from batches
        where caller = $2 and status in ('validating', 'in_progress', 'finalizing', 'cancelling')
      )
+     -- Whoever deletes the file waits until the batch is there to be seen.
+     for key share
      returning ${batchColumns}`,
     [
       `batch_${uuidv7().replaceAll("-", "")}`,

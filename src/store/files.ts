@@ -1,5 +1,5 @@
 import { v7 as uuidv7 } from "uuid";
-import { type Client, type Pool, query } from "./pool.ts";
+import { type Client, type Pool, query, transaction } from "./pool.ts";
 
 /** A file that somebody handed in, or that was made for them, without its bytes. */
 export interface StoredFile {
@@ -157,40 +157,43 @@ export async function* readFile(runner: Pool | Client, id: string): AsyncGenerat
   }
 }
 
+const isRead = `exists (
+  select from batches b
+  where b.input_file_id = f.id and b.status in ('validating', 'in_progress', 'finalizing', 'cancelling')
+)`;
+
 /** Deletes a caller's file, unless a batch still reads it. */
 export async function deleteFile(
   pool: Pool,
   id: string,
   caller: string,
 ): Promise<"deleted" | "in-use" | "unknown"> {
-  const { rowCount } = await query(
-    pool,
-    `delete from files where id = $1 and caller = $2 and is_whole and not exists (
-       select from batches
-       where input_file_id = $1 and status in ('validating', 'in_progress', 'finalizing', 'cancelling')
-     )`,
-    [id, caller],
-  );
-  if (rowCount) return "deleted";
-  const { rows } = await query(pool, "select from files where id = $1 and caller = $2 and is_whole", [
-    id,
-    caller,
-  ]);
-  return rows.length > 0 ? "in-use" : "unknown";
+  return transaction(pool, async (client) => {
+    // Locked by a statement of its own: the next one then sees every batch that was being made of it.
+    const { rows } = await query(
+      client,
+      "select from files where id = $1 and caller = $2 and is_whole for update",
+      [id, caller],
+    );
+    if (rows.length === 0) return "unknown";
+    const { rowCount } = await query(client, `delete from files f where id = $1 and not ${isRead}`, [id]);
+    return rowCount ? "deleted" : "in-use";
+  });
 }
 
 /** Deletes what has expired and what uploads that broke off have left. Gives how many files those were. */
 export async function sweepFiles(pool: Pool, now: Date): Promise<number> {
-  const { rowCount } = await query(
-    pool,
-    `delete from files f
-     where (f.expires_at <= $1 or (not f.is_whole and f.created_at < $1 - make_interval(mins => $2)))
-       and not exists (
-         select from batches b
-         where b.input_file_id = f.id
-           and b.status in ('validating', 'in_progress', 'finalizing', 'cancelling')
-       )`,
-    [now, uploadMaxMinutes],
-  );
-  return rowCount ?? 0;
+  return transaction(pool, async (client) => {
+    const { rows } = await query<{ id: string }>(
+      client,
+      `select id from files f
+       where (expires_at <= $1 or (not is_whole and created_at < $1 - make_interval(mins => $2))) and not ${isRead}
+       for update skip locked`,
+      [now, uploadMaxMinutes],
+    );
+    const { rowCount } = await query(client, `delete from files f where id = any($1) and not ${isRead}`, [
+      rows.map(({ id }) => id),
+    ]);
+    return rowCount ?? 0;
+  });
 }

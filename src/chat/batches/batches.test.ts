@@ -7,7 +7,8 @@ import { type LmStudio, startLmStudio } from "../../../test/lm-studio/lm-studio.
 import type { GenerationRequest, Reply } from "../../../test/lm-studio/reply.ts";
 import { faults } from "../../../test/lm-studio/reply.ts";
 import { type TestDatabase, testDatabase } from "../../../test/support/postgres.ts";
-import { openPool, query } from "../../store/pool.ts";
+import { createBatch } from "../../store/batches.ts";
+import { type Client, openPool, query, transaction } from "../../store/pool.ts";
 
 let database: TestDatabase;
 let lm: LmStudio;
@@ -248,6 +249,52 @@ test("what is no batch is refused at once, and the client told not to try again"
   const done = await ended((await refused({ completion_window: "30m" })).id);
   assert.equal(done.expires_at, done.created_at + 1_800);
   await assert.rejects(client.batches.cancel(done.id), { status: 409, code: "batch_over" });
+});
+
+test("of a file that is deleted while a batch of it is made, either the one is refused or the other", async () => {
+  lm.script(echo);
+  /** Does the one with the lock held, and the other once it waits for that. */
+  const meanwhile = <T>(first: (holder: Client) => Promise<unknown>, second: () => Promise<T>) =>
+    transaction(chat.pool, async (holder) => {
+      await first(holder);
+      const outcome = second().catch((error: unknown) => error);
+      const waiting = `select from pg_locks where not granted
+        and pid in (select pid from pg_stat_activity where datname = current_database())`;
+      await eventually(async () => (await query(chat.pool, waiting)).rowCount, Boolean);
+      return { outcome };
+    });
+  const matches = (error: unknown, status: number, code: string) => {
+    assert.ok(error instanceof OpenAI.APIError, String(error));
+    assert.deepEqual([error.status, error.code], [status, code]);
+  };
+
+  const deleted = await upload([line("a")]);
+  const creation = await meanwhile(
+    (holder) => holder.query("delete from files where id = $1", [deleted]),
+    () => client.batches.create({ input_file_id: deleted, endpoint, completion_window: "24h" }),
+  );
+  matches(await creation.outcome, 404, "file_unknown");
+
+  const used = await upload([line("a")]);
+  const deletion = await meanwhile(
+    (holder) => {
+      const now = new Date();
+      return createBatch(
+        holder,
+        {
+          caller: "local",
+          endpoint,
+          inputFileId: used,
+          completionWindow: "24h",
+          createdAt: now,
+          expiresAt: new Date(now.getTime() + 86_400_000),
+        },
+        100,
+      );
+    },
+    () => client.files.delete(used),
+  );
+  matches(await deletion.outcome, 409, "file_in_use");
 });
 
 test("a cancelled batch keeps what was answered, and the model stops", async () => {

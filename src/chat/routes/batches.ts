@@ -2,7 +2,7 @@ import { type Static, type TSchema, Type } from "typebox";
 import type { App } from "../../http/app.ts";
 import { EdgeError } from "../../http/problem.ts";
 import { type Batch, cancelBatch, createBatch, findBatch, listBatches } from "../../store/batches.ts";
-import { findFile } from "../../store/files.ts";
+import { findFile, type StoredFile } from "../../store/files.ts";
 import type { RouteParts } from "../app.ts";
 import { batchEndpoints } from "../batches/endpoints.ts";
 import { ChatError } from "../chat-error.ts";
@@ -119,8 +119,7 @@ export function batchRoutes(app: App, { pool, clock, worker }: RouteParts): void
     },
     async ({ body, caller }) => {
       const now = new Date(clock());
-      const file = await findFile(pool, { id: body.input_file_id, caller, now });
-      if (!file) throw new ChatError("file-unknown", `You have no file ${body.input_file_id}.`);
+      const file = await ownFile(body.input_file_id, caller, now);
       if (file.purpose !== "batch") {
         throw new EdgeError(
           "request-invalid",
@@ -142,6 +141,8 @@ export function batchRoutes(app: App, { pool, clock, worker }: RouteParts): void
         underWayMax,
       );
       if (!created) {
+        // It may have been deleted meanwhile.
+        await ownFile(file.id, caller, now);
         throw new ChatError(
           "batches-full",
           `${underWayMax} of your batches are under way, which is all there may be.`,
@@ -209,6 +210,12 @@ export function batchRoutes(app: App, { pool, clock, worker }: RouteParts): void
       throw new ChatError("batch-over", `The batch is over: it is ${batch.status}.`);
     },
   );
+
+  async function ownFile(fileId: string, caller: string, now: Date): Promise<StoredFile> {
+    const file = await findFile(pool, { id: fileId, caller, now });
+    if (!file) throw new ChatError("file-unknown", `You have no file ${fileId}.`);
+    return file;
+  }
 
   async function ownBatch(batchId: string, caller: string): Promise<Batch> {
     const batch = await findBatch(pool, batchId, caller);
