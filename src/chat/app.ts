@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
-import { type App, createApp } from "../http/app.ts";
+import { type App, createApp, sendProblem } from "../http/app.ts";
 import { edgeStatusOf } from "../http/problem.ts";
 import { storeStatusOf } from "../store/errors.ts";
 import { type InteractionLog, openInteractionLog } from "../store/interaction-log.ts";
@@ -26,6 +26,7 @@ import { chatBatchRoute } from "./routes/chat-batch.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { interactionRoutes } from "./routes/interactions.ts";
 import { openAiRoutes } from "./routes/openai.ts";
+import { sendOpenAiError } from "./routes/openai-errors.ts";
 import { queueRoute } from "./routes/queue.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
 import { testRoute } from "./routes/test.ts";
@@ -68,6 +69,10 @@ export async function createChat({ config, pool, clock = Date.now, batches }: Ch
     // single one is a reason to send nobody here. `/test` says what is away.
     readiness: {},
     bodyLimit,
+    sendUnrouted: (error, request, reply) => {
+      const send = /^\/v1([/?]|$)/.test(request.raw.url ?? "") ? sendOpenAiError : sendProblem;
+      return send(error, request, reply, statusOf);
+    },
   });
   const upstreams = new Upstreams({
     roots: config.DEEPSEEK_API_URL,

@@ -64,6 +64,8 @@ export interface AppOptions {
   readonly readiness: Readiness;
   /** Bytes of a request's body; a route may set its own. Default 1 MiB. */
   readonly bodyLimit?: number;
+  /** Answers what reaches no route's error handler, as a path that cannot be decoded. Default: with a problem. */
+  readonly sendUnrouted?: (error: unknown, request: FastifyRequest, reply: FastifyReply) => FastifyReply;
 }
 
 export type App = Awaited<ReturnType<typeof createApp>>;
@@ -76,6 +78,9 @@ export type App = Awaited<ReturnType<typeof createApp>>;
 export async function createApp(options: AppOptions) {
   const { config } = options;
   const statusOf = { ...edgeStatusOf, ...options.statusOf };
+  const sendAsProblem = (error: unknown, request: FastifyRequest, reply: FastifyReply) =>
+    sendProblem(error, request, reply, statusOf);
+  const { sendUnrouted = sendAsProblem } = options;
   const reach = reachability(config);
   const checkHost = hostGuard(reach);
   const ring = keyRing(config.PUGMARK_API_KEYS ?? [], config.PUGMARK_INTERNAL_KEY);
@@ -98,9 +103,9 @@ export async function createApp(options: AppOptions) {
       reply.headers(securityHeaders).header("x-request-id", request.id);
       try {
         checkHost(request.raw);
-        sendProblem(error, request, reply, statusOf);
+        sendUnrouted(error, request, reply);
       } catch (foreign) {
-        sendProblem(foreign, request, reply, statusOf);
+        sendUnrouted(foreign, request, reply);
       }
     },
     genReqId: (request) => requestIdOf(request.headers["x-request-id"]),
@@ -163,7 +168,7 @@ export async function createApp(options: AppOptions) {
   });
   app.addHook("onClose", async () => clearInterval(sweep));
 
-  app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply, statusOf));
+  app.setErrorHandler(sendAsProblem);
   app.setNotFoundHandler((request) => {
     throw new EdgeError(
       "route-unknown",

@@ -1,4 +1,8 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
 import { Type } from "typebox";
+import { logProblem } from "../../http/app.ts";
+import { toProblem } from "../../http/problem.ts";
+import { blamedParam, openAiError } from "../openai-format.ts";
 import { callFailures } from "./schemas.ts";
 
 const OpenAiError = Type.Object({
@@ -38,4 +42,25 @@ export function openAiFailures(...statuses: readonly (keyof typeof meanings)[]):
       { description: meanings[status], content: { "application/json": { schema: OpenAiError } } },
     ]),
   );
+}
+
+/** Answers with the error in OpenAI's form. */
+export function sendOpenAiError(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  statusOf: Readonly<Record<string, number>>,
+): FastifyReply {
+  const problem = toProblem(error, request.id, statusOf);
+  logProblem(error, request, problem);
+  // These clients try again by themselves, on top of what was tried here.
+  if (problem.status >= 500 || [409, 429].includes(problem.status)) reply.header("x-should-retry", "false");
+  if (error instanceof Error && "retryAfterS" in error) {
+    reply.header("retry-after", String(error.retryAfterS));
+  }
+  if (problem.status === 401) reply.header("www-authenticate", "Bearer");
+  return reply
+    .code(problem.status)
+    .type("application/json; charset=utf-8")
+    .send(JSON.stringify(openAiError(problem, blamedParam(error))));
 }

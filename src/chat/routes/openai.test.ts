@@ -242,6 +242,16 @@ test("errors have OpenAI's form, also for what is not there", async () => {
     "route_unknown",
     null,
   ]);
+  for (const name of ["%zz", "x".repeat(300)]) {
+    assert.deepEqual(await refused(await chat.get(`/v1/models/${name}`)), [
+      400,
+      "invalid_request_error",
+      "request_invalid",
+      null,
+    ]);
+  }
+  const elsewhere = await chat.get("/sessions/%zz");
+  assert.match(elsewhere.headers.get("content-type") ?? "", /^application\/problem\+json/);
   const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`;
   const body = `{"messages":[{"role":"user","content":${deep}}]}`;
   const headers = { "content-type": "application/json" };

@@ -1,14 +1,14 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Static, type TSchema, Type } from "typebox";
-import { type App, jsonParser, logProblem } from "../../http/app.ts";
-import { EdgeError, toProblem } from "../../http/problem.ts";
+import { type App, jsonParser } from "../../http/app.ts";
+import { EdgeError } from "../../http/problem.ts";
 import { uuidv7 } from "../../http/uuid.ts";
 import type { RouteParts } from "../app.ts";
 import { askedBody } from "../asked-body.ts";
 import type { Call } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
 import type { Delta } from "../lm-studio/reasoning.ts";
-import { blamedParam, ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
+import { ChunkWriter, completionJson, keptJson, openAiError } from "../openai-format.ts";
 import { DeltaShaper, type ReasoningForm, shapedCompletion } from "../reasoning-form.ts";
 import { SeenBodies, type SeenBody } from "../seen-bodies.ts";
 import { setProvenance, streamAnswer } from "./answer-stream.ts";
@@ -16,7 +16,7 @@ import { setAnsweringModel } from "./answering-model.ts";
 import { askerOf } from "./asker.ts";
 import { embeddingsRoute } from "./embeddings.ts";
 import { modelRoutes } from "./models.ts";
-import { openAiErrors } from "./openai-errors.ts";
+import { openAiErrors, sendOpenAiError } from "./openai-errors.ts";
 import { responsesRoute } from "./responses.ts";
 import { answerHeaders, CallHeaders, Usage } from "./schemas.ts";
 
@@ -125,20 +125,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
     if (request.seenBody) done(null, request.seenBody.parsed);
     else parse(request, bytes, done);
   });
-  app.setErrorHandler((error, request, reply) => {
-    const problem = toProblem(error, request.id, parts.statusOf);
-    logProblem(error, request, problem);
-    // These clients try again by themselves, on top of what was tried here.
-    if (problem.status >= 500 || [409, 429].includes(problem.status)) reply.header("x-should-retry", "false");
-    if (error instanceof Error && "retryAfterS" in error) {
-      reply.header("retry-after", String(error.retryAfterS));
-    }
-    if (problem.status === 401) reply.header("www-authenticate", "Bearer");
-    return reply
-      .code(problem.status)
-      .type("application/json; charset=utf-8")
-      .send(JSON.stringify(openAiError(problem, blamedParam(error))));
-  });
+  app.setErrorHandler((error, request, reply) => sendOpenAiError(error, request, reply, parts.statusOf));
   app.setNotFoundHandler((request) => {
     throw new EdgeError(
       "route-unknown",
