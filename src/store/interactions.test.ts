@@ -222,6 +222,29 @@ test("an export has every call that is meant, whole and once, newest first", asy
   assert.equal(rows[0]?.response, "Hello");
 });
 
+test("a page of an export is bounded in bytes, however long its calls are", async () => {
+  const model = "voluminous";
+  const long = (content: object | string) =>
+    interaction({ createdAt: new Date() }, { model, promptJson: JSON.stringify(content) });
+  const owls = "owl ".repeat(1_200_000);
+  const all = [
+    long([{ role: "user", content: owls }]),
+    long("short"),
+    long(owls),
+    ...Array.from({ length: 150 }, () => long([{ role: "user", content: "short" }])),
+    long([{ role: "user", content: owls }]),
+  ];
+  await record(...all);
+  const pages = await Array.fromAsync(exportInteractions(pool, { model }));
+  for (const page of pages) assert.ok(JSON.stringify(page).length < 8.5 * 1024 * 1024);
+  assert.deepEqual(
+    pages.flat().map(({ id, prompt }) => [id, prompt]),
+    all
+      .toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1))
+      .map(({ id, content }) => [id, JSON.parse(content.promptJson)]),
+  );
+});
+
 test("old interactions are deleted when their days are over, and no others", async () => {
   const ago = (days: number) =>
     interaction({ createdAt: new Date(Date.now() - days * 86_400_000) }, { model: "aged" });

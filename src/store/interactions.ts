@@ -61,8 +61,9 @@ export async function listInteractions(
 const whole = `id, created_at, route, caller, request_id, session_id, run_id, model, prompt, parameters, response, reasoning,
   tool_calls, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens, cached, cache, upstream, outcome, error,
   queued_ms, first_token_ms, processing_time_ms`;
-/** Whole calls in one page of an export: some may have megabytes. */
-const exportPageRows = 32;
+/** Calls of an export whose sizes one statement tells, and the bytes that the next one reads (one call may have more). */
+const measuredRows = 128;
+const exportPageBytes = 8 * 1024 * 1024;
 
 /** Past calls, whole, newest first, a page at a time. */
 export async function* exportInteractions(
@@ -71,16 +72,46 @@ export async function* exportInteractions(
 ): AsyncGenerator<Interaction[]> {
   for (let { after } = filter; ; ) {
     const { sql, values } = whereOf({ ...filter, after });
-    const { rows } = await query<Interaction>(
+    const { rows: measured } = await query<{ id: string; created_at: Date; bytes: number }>(
       pool,
-      `select ${whole} from interactions where ${sql} order by created_at desc, id desc limit ${exportPageRows}`,
+      // Measured outside, so that calls beyond the limit are not. To join nothing to JSON unpacks it, five times as fast
+      // as to write it out; as it is stored it may be a hundredth of its size.
+      `select id, created_at, pg_column_size(prompt || '[]') + pg_column_size(parameters || '{}')
+         + coalesce(pg_column_size(tool_calls || '[]'), 0) + coalesce(octet_length(response), 0)
+         + coalesce(octet_length(reasoning), 0) as bytes
+       from (
+         select * from interactions where ${sql} order by created_at desc, id desc limit ${measuredRows}
+       ) newest
+       order by created_at desc, id desc`,
       values,
     );
-    yield rows;
-    const last = rows.at(-1);
-    if (!last || rows.length < exportPageRows) return;
+    for (const ids of pagesOf(measured)) {
+      const { rows } = await query<Interaction>(
+        pool,
+        `select ${whole} from interactions where id = any($1::uuid[]) order by created_at desc, id desc`,
+        [ids],
+      );
+      yield rows;
+    }
+    const last = measured.at(-1);
+    if (!last || measured.length < measuredRows) return;
     after = { createdAt: last.created_at, id: last.id };
   }
+}
+
+function* pagesOf(measured: readonly { readonly id: string; readonly bytes: number }[]): Generator<string[]> {
+  let page: string[] = [];
+  let pageBytes = 0;
+  for (const { id, bytes } of measured) {
+    if (page.length > 0 && pageBytes + bytes > exportPageBytes) {
+      yield page;
+      page = [];
+      pageBytes = 0;
+    }
+    page.push(id);
+    pageBytes += bytes;
+  }
+  if (page.length > 0) yield page;
 }
 
 /** Rows in one deletion: so many are locked and logged at once. */
