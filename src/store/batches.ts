@@ -183,14 +183,19 @@ export async function isUnread(client: Client, id: string): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** In a transaction: a batch that has run, was cancelled or has expired, kept from all others. */
-export async function lockEnding(client: Client, now: Date): Promise<Batch | undefined> {
+/** In a transaction: a batch that has run, was cancelled or has expired, none of those, kept from all others. */
+export async function lockEnding(
+  client: Client,
+  now: Date,
+  except: readonly string[],
+): Promise<Batch | undefined> {
   const { rows } = await query<Batch>(
     client,
     `select ${batchColumns} from batches
-     where status in ('finalizing', 'cancelling') or (status = 'in_progress' and expires_at <= $1)
+     where (status in ('finalizing', 'cancelling') or (status = 'in_progress' and expires_at <= $1))
+       and id <> all($2)
      order by id limit 1 for update skip locked`,
-    [now],
+    [now, except],
   );
   return rows[0];
 }

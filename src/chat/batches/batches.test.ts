@@ -222,6 +222,23 @@ test("a batch that the database will not take fails alone; while the database is
   assert.deepEqual([done.status, done.request_counts?.completed], ["completed", 1]);
 });
 
+test("a batch whose results the database will not take keeps no other from its end, and ends when it can", async () => {
+  lm.script(echo);
+  await asOwner(`
+    create function refuse_end() returns trigger language plpgsql as $$
+      begin raise exception 'refused' using errcode = '22000'; end $$;
+    create trigger refuse_end before update on batches
+      for each row when (new.status = 'completed' and new.metadata ->> 'may' = 'not') execute function refuse_end()`);
+  const input_file_id = await upload([line("a")]);
+  const request = { input_file_id, endpoint, completion_window: "24h" } as const;
+  const stuck = await client.batches.create({ ...request, metadata: { may: "not" } });
+  await when(stuck.id, is("finalizing"));
+  assert.equal((await ended((await client.batches.create(request)).id)).status, "completed");
+  await asOwner("drop trigger refuse_end on batches; drop function refuse_end");
+  const { status, output_file_id } = await ended(stuck.id);
+  assert.deepEqual([status, (await linesOf(output_file_id)).length], ["completed", 1]);
+});
+
 test("a batch of more than 50,000 lines is refused", async () => {
   const lines = Array.from({ length: 50_001 }, (_, index) => line(String(index), "x"));
   const failed = await ended((await begin(lines)).id);

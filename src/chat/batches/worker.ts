@@ -131,7 +131,8 @@ export class BatchWorker implements AsyncDisposable {
     const freed = await freeAbandonedLines(pool);
     if (freed > 0) log.info({ lines: freed }, "lines that no server holds are run again");
     let hasEnded = false;
-    while (!this.#end.signal.aborted && (await writeOutput(pool, now()))) hasEnded = true;
+    const unended: string[] = [];
+    while (!this.#end.signal.aborted && (await writeOutput(pool, now(), unended, log))) hasEnded = true;
     // What is still asked of a batch that was cancelled or has expired, nobody waits for.
     if (hasEnded) this.#renewing.wake();
     let hasBegun = freed > 0;

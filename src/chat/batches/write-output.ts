@@ -1,32 +1,51 @@
+import type { FastifyBaseLogger } from "fastify";
 import { uuidv7 } from "../../http/uuid.ts";
 import { type EndedLine, endedLines } from "../../store/batch-lines.ts";
 import { type Batch, endBatch, lockEnding } from "../../store/batches.ts";
+import { StoreError } from "../../store/errors.ts";
 import { FileWriter } from "../../store/files.ts";
 import { type Client, type Pool, transaction } from "../../store/pool.ts";
 
 /**
  * Writes the result files of a batch that has run, was cancelled or has expired, and ends it: answers in the
  * one, refusals and lines that were never run in the other. All in one transaction: a server that dies
- * here leaves a batch that is yet to be ended. Gives false where there is none.
+ * here leaves a batch that is yet to be ended, and one that the database does not take is put into `except`, which
+ * are left for later. Gives false where there is none.
  */
-export function writeOutput(pool: Pool, now: Date): Promise<boolean> {
-  return transaction(pool, async (client) => {
-    const batch = await lockEnding(client, now);
-    if (!batch) return false;
-    const status = endingOf[batch.status] ?? "expired";
-    const output = new ResultFile(client, batch, "output", now);
-    const errors = new ResultFile(client, batch, "error", now);
-    for await (const lines of endedLines(client, batch.id)) {
-      for (const line of lines) {
-        const isGood = line.answer !== undefined && line.answer.statusCode < 300;
-        await (isGood ? output : errors).write(resultJson(line, status));
-      }
-    }
-    const outputFileId = await output.finish();
-    const errorFileId = await errors.finish();
-    await endBatch(client, { id: batch.id, status, outputFileId, errorFileId, now });
+export async function writeOutput(
+  pool: Pool,
+  now: Date,
+  except: string[],
+  log: FastifyBaseLogger,
+): Promise<boolean> {
+  let ending: Batch | undefined;
+  try {
+    return await transaction(pool, async (client) => {
+      ending = await lockEnding(client, now, except);
+      if (ending) await endWithFiles(client, ending, now);
+      return ending !== undefined;
+    });
+  } catch (error) {
+    if (!ending || error instanceof StoreError) throw error;
+    log.error({ err: error, batchId: ending.id }, "results of a batch cannot be written; it is tried again");
+    except.push(ending.id);
     return true;
-  });
+  }
+}
+
+async function endWithFiles(client: Client, batch: Batch, now: Date): Promise<void> {
+  const status = endingOf[batch.status] ?? "expired";
+  const output = new ResultFile(client, batch, "output", now);
+  const errors = new ResultFile(client, batch, "error", now);
+  for await (const lines of endedLines(client, batch.id)) {
+    for (const line of lines) {
+      const isGood = line.answer !== undefined && line.answer.statusCode < 300;
+      await (isGood ? output : errors).write(resultJson(line, status));
+    }
+  }
+  const outputFileId = await output.finish();
+  const errorFileId = await errors.finish();
+  await endBatch(client, { id: batch.id, status, outputFileId, errorFileId, now });
 }
 
 const endingOf: Readonly<Record<string, "completed" | "cancelled">> = {
