@@ -74,8 +74,8 @@ export async function claimLines(
     readonly leaseMs: number;
     readonly limit: number;
     readonly now: Date;
-    /** Names of callers whose lines are to be left. */
-    readonly except: readonly string[];
+    /** Whose lines are to be left: ids of batches, names of callers. */
+    readonly except: { readonly batches: readonly string[]; readonly callers: readonly string[] };
   },
 ): Promise<ClaimedLine[]> {
   const { rows } = await query<ClaimedLine>(pool, {
@@ -85,7 +85,7 @@ export async function claimLines(
         select l.batch_id, l.line, b.caller, b.endpoint
         from (
           select id, caller, endpoint from batches
-          where status = 'in_progress' and expires_at > $4 and not caller = any($5::text[])
+          where status = 'in_progress' and expires_at > $4 and not caller = any($5::text[]) and not id = any($6::text[])
             and exists (select from batch_lines where batch_id = id and state = 'pending')
           order by id limit ${batchesPerClaim}
         ) b
@@ -101,7 +101,14 @@ export async function claimLines(
       from free f
       where l.batch_id = f.batch_id and l.line = f.line
       returning l.batch_id as "batchId", l.line, f.caller, f.endpoint, l.body`,
-    values: [claim.holder, claim.leaseMs / 1000, claim.limit, claim.now, claim.except],
+    values: [
+      claim.holder,
+      claim.leaseMs / 1000,
+      claim.limit,
+      claim.now,
+      claim.except.callers,
+      claim.except.batches,
+    ],
   });
   return rows.sort((a, b) => (a.batchId < b.batchId ? -1 : a.batchId > b.batchId ? 1 : a.line - b.line));
 }

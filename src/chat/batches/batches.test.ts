@@ -239,6 +239,33 @@ test("a batch whose results the database will not take keeps no other from its e
   assert.deepEqual([status, (await linesOf(output_file_id)).length], ["completed", 1]);
 });
 
+test("a batch whose model fails every time keeps no other from being run", async () => {
+  await using two = await startLmStudio({ models: [{ id: "broken" }, { id: "sound" }] });
+  two.script((request) => (request.model === "broken" ? faults.crash : echo(request)));
+  await using own = await testDatabase();
+  await using both = await startChat(two, own.url, {}, { batches: settings });
+  const api = new OpenAI({ baseURL: `${both.url}/v1`, apiKey: "none" });
+  const start = async (model: string, count: number) => {
+    const lines = Array.from({ length: count }, (_, index) =>
+      line(`${index}`, `${model} ${index}`, { model }),
+    );
+    const file = await api.files.create({
+      file: await toFile(Buffer.from(lines.join("\n"))),
+      purpose: "batch",
+    });
+    return api.batches.create({ input_file_id: file.id, endpoint, completion_window: "24h" });
+  };
+  const broken = await start("broken", 300);
+  await eventually(
+    () => both.rows(),
+    (rows) => rows.some(({ outcome }) => outcome === "upstream-open"),
+  );
+  const sound = await start("sound", 20);
+  const { request_counts } = await eventually(() => api.batches.retrieve(sound.id), is("completed"));
+  assert.equal(request_counts?.completed, 20);
+  assert.equal((await api.batches.retrieve(broken.id)).status, "in_progress");
+});
+
 test("a batch of more than 50,000 lines is refused", async () => {
   const lines = Array.from({ length: 50_001 }, (_, index) => line(String(index), "x"));
   const failed = await ended((await begin(lines)).id);

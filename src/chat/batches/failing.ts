@@ -1,8 +1,9 @@
 /**
  * What a failure of one line says: `final`: of the line itself, it fails; `counts`: perhaps of the line, it is
- * tried a few times; `rests`: of its caller, whose batches rest; `waits`: of nobody, all wait until it has passed.
+ * tried a few times; `batch-rests`: of its model, which all lines of its batch ask; `caller-rests`: of its caller, whose
+ * batches all rest; `waits`: of nobody, all wait until it has passed.
  */
-export type Failing = "final" | "counts" | "rests" | "waits";
+export type Failing = "final" | "counts" | "batch-rests" | "caller-rests" | "waits";
 
 /** Where the status does not tell. */
 const known: Readonly<Record<string, Failing>> = {
@@ -10,7 +11,8 @@ const known: Readonly<Record<string, Failing>> = {
   "model-load-failed": "counts",
   // Somebody has to set a key: 50,000 lines had better not fail for that.
   "upstream-auth": "waits",
-  "token-budget-spent": "rests",
+  "upstream-open": "batch-rests",
+  "token-budget-spent": "caller-rests",
   // A line that was taken from us, or given up because this server stops.
   "client-gone": "waits",
   internal: "final",

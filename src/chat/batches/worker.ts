@@ -48,8 +48,8 @@ const unwrittenMax = 256;
 const failuresMax = 3;
 const pauseMinMs = 500;
 const pauseMaxMs = 30_000;
-/** How long a caller's batches rest whose tokens of the day are spent, before one line is tried again. */
-const callerRestMs = 60_000;
+/** How long rests whose model fails every time, or whose tokens of the day are spent, before one line is tried again. */
+const restMs = { batchId: 10_000, caller: 60_000 };
 /** How long a server that stops goes on writing results. */
 const farewellMs = 5_000;
 
@@ -77,8 +77,8 @@ export class BatchWorker implements AsyncDisposable {
   readonly #held = new Map<string, Held>();
   readonly #ready: Held[] = [];
   readonly #runs = new Set<Promise<void>>();
-  /** Callers whose lines are left until then. */
-  readonly #resting = new Map<string, number>();
+  /** Batches, and callers, whose lines are left until then. */
+  readonly #resting = { batchId: new Map<string, number>(), caller: new Map<string, number>() };
   readonly #storing = new Set<Promise<void>>();
   #claimSize: number;
   #claimedAt = Number.NEGATIVE_INFINITY;
@@ -147,8 +147,10 @@ export class BatchWorker implements AsyncDisposable {
     if (this.#isPaused || this.#end.signal.aborted || this.#ready.length >= linesAtOnce) return;
     const limit = this.#nextClaimSize();
     const now = clock();
-    for (const [caller, untilMs] of this.#resting) if (untilMs <= now) this.#resting.delete(caller);
-    const except = [...this.#resting.keys()];
+    const { batchId: batches, caller: callers } = this.#resting;
+    for (const resting of [batches, callers])
+      for (const [name, untilMs] of resting) if (untilMs <= now) resting.delete(name);
+    const except = { batches: [...batches.keys()], callers: [...callers.keys()] };
     const claim = { holder: this.#holder, leaseMs, limit, now: new Date(now), except };
     const lines = await claimLines(pool, claim);
     for (const line of lines) {
@@ -195,7 +197,8 @@ export class BatchWorker implements AsyncDisposable {
     if ("passing" in outcome) {
       // Taken from us, or we stop: it is somebody else's.
       if (stop.signal.aborted) return;
-      if (outcome.passing === "rests") return this.#rest(held.line.caller, held);
+      if (outcome.passing === "batch-rests") return this.#rest("batchId", held, outcome.error);
+      if (outcome.passing === "caller-rests") return this.#rest("caller", held, outcome.error);
       if (!(await this.#isUsedUp(held, outcome))) return void this.#ready.unshift(held);
     }
     this.#goOn();
@@ -207,14 +210,16 @@ export class BatchWorker implements AsyncDisposable {
     this.#storing.add(storing);
   }
 
-  /** Lets go of a caller's lines. Their leases lapse, and until then nobody is to ask them anyway. */
-  #rest(caller: string, held: Held): void {
+  /** Lets go of the lines of a batch, or caller. Their leases lapse, and until then nobody is to ask them anyway. */
+  #rest(by: "batchId" | "caller", { line }: Held, error: unknown): void {
     const { clock, log } = this.#parts;
-    if (!this.#resting.has(caller)) log.info({ caller }, "batches of a caller rest: its tokens are spent");
-    this.#resting.set(caller, clock() + callerRestMs);
-    this.#held.delete(keyOf(held.line));
+    const resting = this.#resting[by];
+    const who = line[by];
+    if (!resting.has(who)) log.info({ [by]: who, err: error }, "lines of batches rest until this has passed");
+    resting.set(who, clock() + restMs[by]);
+    this.#held.delete(keyOf(line));
     for (const other of this.#ready.splice(0)) {
-      if (other.line.caller === caller) this.#held.delete(keyOf(other.line));
+      if (other.line[by] === who) this.#held.delete(keyOf(other.line));
       else this.#ready.push(other);
     }
   }
