@@ -93,6 +93,8 @@ test("a connection string that cannot be the right one is refused before anythin
     ["https://abc.supabase.co", /a connection string is needed/],
     ["postgres://postgres:[YOUR-PASSWORD]@db.abc.supabase.co:5432/postgres", /database's password/],
     ["postgres://postgres:hidden-1@pooler.supabase.com:6543/postgres", /port 6543 is the transaction pooler/],
+    ["postgres://postgres:hidden-1%@db.abc.supabase.co:5432/postgres", /write each % .* as %25/],
+    ["postgres://postgres.a%zz:hidden-1@db.abc.supabase.co:5432/postgres", /write each % .* as %25/],
     ["", /a connection string is needed/],
   ] as const) {
     const { code, stdout, stderr } = await setup(["--apply"], url);

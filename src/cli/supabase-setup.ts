@@ -113,9 +113,20 @@ function whyNot(url: string): string | undefined {
     return "a connection string is needed: postgres://USER:PASSWORD@HOST:5432/postgres";
   if (/\[|%5B/i.test(new URL(url).password))
     return "put the database's password where it says [YOUR-PASSWORD]";
+  if (!isDecodable(url)) return "write each % of the user's name and the password as %25";
   if (new URL(url).port === "6543")
     return "port 6543 is the transaction pooler, which cannot migrate: take the session pooler, port 5432";
   return undefined;
+}
+
+function isDecodable(url: string): boolean {
+  const { username, password } = new URL(url);
+  try {
+    decodeURIComponent(username + password);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Across a network never in plain text, unless the string says so itself. */
