@@ -75,6 +75,15 @@ export async function unparkRows(pool: Pool, table: string, keys: readonly RowKe
   );
 }
 
+/** Forgets that rows of other tables than these were refused by the project: they are no longer sent. */
+export async function keepParkedOf(pool: Pool, tables: readonly string[]): Promise<void> {
+  await query(
+    pool,
+    "delete from sync.parked_rows where direction = 'push' and table_name <> all($1::text[])",
+    [tables],
+  );
+}
+
 /** Has the rows that the project refused sent once more, as changes among the others. Gives how many. */
 export async function retryParked(pool: Pool): Promise<number> {
   const { rowCount } = await query(

@@ -239,6 +239,22 @@ test("only the chosen tables are recorded and sent", async () => {
   assert.equal(await fixesThere("secret-place"), 0);
 });
 
+test("rows that were set aside are let go with the choice of their table, and those of others stay", async () => {
+  await using mirror = await testMirror(project);
+  await mirror.pool.query(
+    `insert into sync.parked_rows (direction, table_name, row_id, reason)
+     select direction, table_name, gen_random_uuid(), 'refused'
+     from unnest('{push,pull}'::text[]) direction, unnest('{devices,interactions}'::text[]) table_name`,
+  );
+  await mirror.reopen({ names: ["devices"] });
+  const left = "select direction, table_name from sync.parked_rows order by 1, 2";
+  assert.deepEqual(await rowsOf(mirror.pool, left), [
+    { direction: "pull", table_name: "devices" },
+    { direction: "pull", table_name: "interactions" },
+    { direction: "push", table_name: "devices" },
+  ]);
+});
+
 test("coarse positions are coarse in the project, and exact here", async () => {
   await using mirror = await testMirror(project, { precisionM: 1_000 });
   await mirror.positions.ingest(fixes("shy", 3));

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Pool } from "../store/pool.ts";
 import { recordChanges } from "../store/sync-changes.ts";
+import { keepParkedOf } from "../store/sync-parked.ts";
 import { areEmpty, readMirroredTables } from "../store/sync-rows.ts";
 import { noteHistorySent } from "../store/sync-state.ts";
 import { type ChosenTable, chooseTables, type MirrorChoice } from "./mirror-choice.ts";
@@ -10,12 +11,14 @@ const attemptMs = 250;
 
 /**
  * Has every change of the chosen tables recorded from now on, and of no others, and gives those tables. Where some are new and
- * have rows already, the whole history counts as not sent. Throws `SyncError` `mirror-unknown`.
+ * have rows already, the whole history counts as not sent. What the project refused of others is let go.
+ * Throws `SyncError` `mirror-unknown`.
  */
 export async function startRecording(pool: Pool, choice: MirrorChoice): Promise<ChosenTable[]> {
   const tables = chooseTables(await readMirroredTables(pool), choice);
   const names = tables.map(({ name }) => name);
   const fresh = await insist(() => recordChanges(pool, names));
+  await keepParkedOf(pool, names);
   if (fresh.length > 0) await noteHistorySent(pool, (await areEmpty(pool, names)) ? "now" : null);
   return tables;
 }
