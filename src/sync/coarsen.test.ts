@@ -6,7 +6,10 @@ import { coarsen } from "./coarsen.ts";
 const at = (lat: number, lon: number, accuracy: number | null = null) => ({
   lat,
   lon,
+  altitude_m: 812.4 as number | null,
   accuracy_m: accuracy,
+  outlier: null as string | null,
+  segment: "Bear Creek" as string | null,
   attributes: { ssid: "camp" } as unknown,
   speed_mps: 1.5,
 });
@@ -27,8 +30,13 @@ test("positions of one mesh become one, and a second rounding changes nothing", 
   assert.deepEqual(coarsen(one, 1_000), one);
 });
 
-test("the accuracy is the grid's at least, attributes are left out, the rest stays", () => {
-  const { accuracy_m, attributes, speed_mps } = coarsen(at(1, 2, 5), 500);
-  assert.deepEqual([accuracy_m, attributes, speed_mps], [500, null, 1.5]);
+test("the accuracy is the grid's at least, what may name the place or tells its height is left out, the rest stays", () => {
+  const { accuracy_m, altitude_m, segment, attributes, speed_mps } = coarsen(at(1, 2, 5), 500);
+  assert.deepEqual([accuracy_m, altitude_m, segment, attributes, speed_mps], [500, null, null, null, 1.5]);
   assert.equal(coarsen(at(1, 2, 900), 500).accuracy_m, 900);
+});
+
+test("an outlier stays one, without the words for it, and a good fix a good one", () => {
+  assert.equal(coarsen({ ...at(1, 2), outlier: "10 km from the den" }, 500).outlier, "outlier");
+  assert.equal(coarsen(at(1, 2), 500).outlier, null);
 });

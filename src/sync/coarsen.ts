@@ -4,15 +4,20 @@ import { earthRadiusM } from "../tracking/geodesy.ts";
 interface PositionRow {
   readonly lat: number;
   readonly lon: number;
+  readonly altitude_m: number | null;
   readonly accuracy_m: number | null;
+  readonly outlier: string | null;
+  readonly segment: string | null;
   readonly attributes: unknown;
 }
 
 const metresPerDegree = (earthRadiusM * Math.PI) / 180;
 
 /**
- * A position moved to the nearest point of a grid with meshes of `gridM` metres, so that it says no more than that. What
- * its device added is left out, since it may name the place; its accuracy is the grid's, or its own where that is worse.
+ * A position moved to the nearest point of a grid with meshes of `gridM` metres, so that it says no more than that. Its
+ * altitude is left out, since on a slope it tells where; its segment and what its device added, since they may name the
+ * place. An outlier stays one, or it would be taken for a good fix, but without the reason. Its accuracy is the grid's, or
+ * its own where that is worse.
  */
 export function coarsen<P extends PositionRow>(position: P, gridM: number): P {
   const latStep = gridM / metresPerDegree;
@@ -25,7 +30,10 @@ export function coarsen<P extends PositionRow>(position: P, gridM: number): P {
     ...position,
     lat: rounded(lat),
     lon: rounded(lon),
+    altitude_m: null,
     accuracy_m: Math.max(position.accuracy_m ?? 0, gridM),
+    outlier: position.outlier === null ? null : "outlier",
+    segment: null,
     attributes: null,
   };
 }
