@@ -33,7 +33,10 @@ test("all is every table, none is no table", () => {
 
 test("a named table goes with those that it refers to, parents first", () => {
   assert.deepEqual(chosen(["deployments"]), ["devices", "subjects", "deployments"]);
-  assert.deepEqual(chosen(["positions", "devices"]), ["devices", "positions"]);
+});
+
+test("positions go with the devices that sent them and the subjects that these were on", () => {
+  assert.deepEqual(chosen(["positions"]), ["devices", "subjects", "deployments", "positions"]);
 });
 
 test("a name that is no table's is refused, with those that there are", () => {

@@ -20,9 +20,12 @@ export interface MirrorChoice {
 /** What would tell more than a coarse position: it goes only where it is named. */
 const telling = new Set(["interactions", "conversations", "photos"]);
 
+/** What rows belong to without a foreign key: which subject a fix is of, its device's deployments say. */
+const belongsTo = new Map([["positions", ["deployments"]]]);
+
 /**
  * The tables that go to the project, parents first; those that a named one refers to go with it, since no row can go without
- * what it refers to. Throws `SyncError` `mirror-unknown` for a name that is no mirrored table's.
+ * what it refers to, or means anything. Throws `SyncError` `mirror-unknown` for a name that is no mirrored table's.
  */
 export function chooseTables(
   tables: readonly MirroredTable[],
@@ -33,7 +36,8 @@ export function chooseTables(
   const choose = (name: string) => {
     if (chosen.has(name)) return;
     chosen.add(name);
-    for (const parent of known.get(name)?.parents ?? []) choose(parent);
+    for (const parent of [...(known.get(name)?.parents ?? []), ...(belongsTo.get(name) ?? [])])
+      choose(parent);
   };
   for (const name of names) {
     if (name === "none") continue;

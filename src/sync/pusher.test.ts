@@ -239,6 +239,19 @@ test("only the chosen tables are recorded and sent", async () => {
   assert.equal(await fixesThere("secret-place"), 0);
 });
 
+test("positions alone are chosen with what they are meaningless without", async () => {
+  await using mirror = await testMirror(project, { names: ["positions"] });
+  await mirror.positions.ingest(fixes("chosen", 5));
+  await mirror.start();
+  const named = () =>
+    rowsOf(
+      there,
+      `select s.name, count(*)::int as fixes from positions p join deployments using (device_id)
+       join subjects s on s.id = subject_id where s.name = 'chosen' group by 1`,
+    );
+  assert.deepEqual(await eventually(named, ([found]) => found?.fixes === 5), [{ name: "chosen", fixes: 5 }]);
+});
+
 test("rows that were set aside are let go with the choice of their table, and those of others stay", async () => {
   await using mirror = await testMirror(project);
   await mirror.pool.query(
