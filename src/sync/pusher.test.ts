@@ -308,6 +308,30 @@ test("a field of many megabytes is cut on its way, and says so; it is whole here
   assert.equal(whole.length, 5_000_000);
 });
 
+test("where another project comes to the same address, the station makes itself known there, and nothing is set aside", async () => {
+  await using former = await startSupabaseProject();
+  await using mirror = await testMirror(former);
+  await mirror.start();
+  await mirror.positions.ingest(fixes("moved", 5));
+  await mirror.ask("POST /push");
+  await former.kill();
+  await using fresh = await startSupabaseProject(former);
+  // Of a month that the former project had a partition for.
+  await mirror.positions.ingest(fixes("arrived", 5));
+  const pool = openPool({ url: fresh.databaseUrl, name: "there", max: 1 });
+  const met = () =>
+    rowsOf(
+      pool,
+      `select is_feed, (select count(*)::int from positions) as fixes, array(select id from stations) as stations
+       from sync.state`,
+    );
+  const [found] = await eventually(met, ([seen]) => seen?.is_feed && seen.fixes === 5).finally(() =>
+    pool.end(),
+  );
+  const [status] = await mirror.ask("GET /status");
+  assert.deepEqual([found.stations, status?.parked_rows], [[idOf(status)], 0]);
+});
+
 test("of two processes on one database one pushes, and the other takes over when it ends", async () => {
   await using mirror = await testMirror(project);
   await mirror.start();

@@ -1,5 +1,6 @@
 import type { Log } from "../http/log.ts";
 import type { Pool } from "../store/pool.ts";
+import { readCursor } from "../store/pull-progress.ts";
 import { type Change, confirmChanges, countRowsSent, readChanges } from "../store/sync-changes.ts";
 import type { RowKey } from "../store/sync-rows.ts";
 import { noteError, noteProject } from "../store/sync-state.ts";
@@ -95,11 +96,12 @@ export class Pusher implements AsyncDisposable {
     const { pool, station } = this.#parts;
     await noteError(pool, "push", null);
     await this.history.resume();
-    if ((await this.#meet(signal)) === station.id) await this.#worker.restAsOwn(signal);
-    let announcedAt = performance.now();
+    let project: string | undefined;
+    let announcedAt = 0;
     while (!signal.aborted) {
-      if (performance.now() - announcedAt > announceMs) {
-        await this.#announce(signal);
+      if (performance.now() - announcedAt > announceMs || (await this.#isElsewhere(project))) {
+        project = await this.#meet(signal);
+        if (project === station.id) return await this.#worker.restAsOwn(signal);
         announcedAt = performance.now();
       }
       const keysMax = this.#pageKeys;
@@ -114,20 +116,23 @@ export class Pusher implements AsyncDisposable {
     }
   }
 
+  /** Whether nothing was met yet, or whoever reads the feed has found another project at the same address. */
+  async #isElsewhere(project: string | undefined): Promise<boolean> {
+    if (project === undefined) return true;
+    const cursor = await readCursor(this.#parts.pool);
+    return cursor !== undefined && cursor.project !== project;
+  }
+
   /** Makes the station known to the project and gives the project's own id. */
   async #meet(signal: AbortSignal): Promise<string> {
     const { pool, station } = this.#parts;
+    this.#sender.forgetMonths();
     const { data, error } = await this.#sender.call<{ project: string }>("sync_head", {}, signal);
     if (!data) throw new Error(`the project refuses to say where it is: ${error?.message}`);
     if (data.project === station.id) return data.project;
     await noteProject(pool, data.project);
-    await this.#announce(signal);
+    await this.#sender.call("sync_announce", { station: station.id, name: station.name }, signal);
     return data.project;
-  }
-
-  async #announce(signal: AbortSignal): Promise<void> {
-    const { id, name } = this.#parts.station;
-    await this.#sender.call("sync_announce", { station: id, name }, signal);
   }
 
   async #carry(page: readonly Change[], signal: AbortSignal): Promise<void> {

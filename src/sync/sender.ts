@@ -73,6 +73,11 @@ export class Sender {
     this.#contact.hurry();
   }
 
+  /** The project may be another one: which months it has a partition for is asked anew. */
+  forgetMonths(): void {
+    this.#months.clear();
+  }
+
   /** What went over since the last call. */
   takeCounts(): RowCount[] {
     const counts = [...this.#counts.values()];
@@ -88,6 +93,8 @@ export class Sender {
     this.#parked ??= await countParked(this.#parts.pool);
     let failures = await this.#attempt(deliveries, signal);
     for (let attempt = 2; failures.length > 0 && attempt <= attemptsMax; attempt += 1) {
+      // Perhaps for want of a partition: nobody has yet told that the project is another one.
+      this.forgetMonths();
       failures = await this.#attempt(again(failures), signal);
     }
     await this.#park(failures);

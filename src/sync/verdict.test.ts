@@ -35,6 +35,7 @@ const answers: readonly [status: number, code: string, message: string, verdict:
   [413, "", "Payload too large", "refused"],
   [400, "22P02", "invalid input syntax", "refused"],
   [500, "SUP", 'new row violates check constraint "positions_lat_check"', "refused"],
+  [500, "SUP", 'no partition of relation "positions" found for row', "refused"],
 ];
 
 for (const [status, code, message, verdict] of answers) {

@@ -36,7 +36,7 @@ function isSchemaLacking(code: string): boolean {
  * project whose disk is full can only be read. Some servers answer 500 for all of them, and only their words tell.
  */
 function isAboutRows({ code, message }: { readonly code: string; readonly message: string }): boolean {
-  if (code === "SUP") return /violates|invalid input|out of range/i.test(message);
+  if (code === "SUP") return /violates|invalid input|out of range|no partition/i.test(message);
   return /^(21|22|23|44|P0)...$/.test(code);
 }
 

@@ -32,15 +32,16 @@ export interface SupabaseProject extends AsyncDisposable {
 /**
  * Starts one on a fresh database of the run's Postgres. Its roles anon, authenticated and service_role may do what our
  * migrations let them, and nothing else. It keeps the schema in mind that it was started with: restart it after changing that.
+ * Given a former one that was ended, it has that one's address and keys.
  */
-export async function startSupabaseProject(): Promise<SupabaseProject> {
+export async function startSupabaseProject(former?: SupabaseProject): Promise<SupabaseProject> {
   const database = await testDatabase();
   const settings: SupabaseServerSettings = {
     databaseUrl: database.url,
-    port: await freePort(),
-    jwtSecret: randomBytes(32).toString("hex"),
-    publishableKey: `sb_publishable_${randomBytes(16).toString("hex")}`,
-    secretKey: `sb_secret_${randomBytes(16).toString("hex")}`,
+    port: former ? Number(new URL(former.url).port) : await freePort(),
+    jwtSecret: former?.jwtSecret ?? randomBytes(32).toString("hex"),
+    publishableKey: former?.publishableKey ?? `sb_publishable_${randomBytes(16).toString("hex")}`,
+    secretKey: former?.secretKey ?? `sb_secret_${randomBytes(16).toString("hex")}`,
     folder: mkdtempSync(join(tmpdir(), "pugmark-objects-")),
   };
   let server = await startServer(settings);
