@@ -194,6 +194,29 @@ test("a place that the feed no longer reaches back to, or that is another databa
   assert.equal((await changesAfter({ xid: "9999999999", seq: 0 }, two)).gap, true);
 });
 
+test("a place in a feed that came with a dump is a gap, and that of whoever began anew is none", async () => {
+  const before = { xid: "3", seq: 0 };
+  await project.query("reset role");
+  // The cluster that the dump was made in had counted further.
+  await project.query("update sync.state set feed_trimmed_xid = '8000000000'");
+  await project.query(
+    `insert into sync.changes (xid, table_name, is_deleted, ids)
+     values ('9000000000', 'subjects', true, array[gen_random_uuid()])`,
+  );
+  await project.query("set role service_role");
+  assert.equal((await readChanges(before, two)).gap, true);
+  const { rows } = await project.query("select public.sync_head() as head");
+  const anew: Cursor = rows[0].head;
+  assert.equal((await readChanges(anew, two)).gap, false);
+  assert.equal((await readChanges(before, two)).gap, true);
+  await addSubject(project, "After the dump", one);
+  const seen = await changesAfter(anew, two);
+  assert.deepEqual([names(seen), seen.gap], [["After the dump"], false]);
+  // A second one that begins anew does not have the first do so again.
+  await head();
+  assert.equal((await readChanges(anew, two)).gap, false);
+});
+
 test("two stations at one inbox never fetch the same delivery, and a taken one is not given again", async () => {
   const ids = Array.from({ length: 10 }, () => randomUUID());
   for (const id of ids) {
