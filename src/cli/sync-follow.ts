@@ -1,5 +1,6 @@
 import { linesLocally } from "../http/local-client.ts";
 import type { Comparison } from "../sync/compare.ts";
+import { fail } from "./failure.ts";
 import { oneLine } from "./plain-text.ts";
 import { Progress } from "./progress.ts";
 import { printTable } from "./table.ts";
@@ -52,6 +53,22 @@ export function printDone(
   if (compared) printCompared(compared);
 }
 
+/** Whether the two sides were compared and differ, or the project did not answer; says so, unless `json`. */
+export function isComparedBadly({ compared = [] }: Extract<News, { kind: "done" }>, json: boolean): boolean {
+  const lines: string[] = [];
+  if (compared.some(({ same }) => same === false))
+    lines.push(
+      "the two sides differ: rows that changed meanwhile, went over rounded or cut, or were set aside do so",
+    );
+  const silent = compared.filter(({ project }) => project === null).map(({ table }) => table);
+  if (silent.length > 0)
+    lines.push(
+      `the project did not say what it has of ${silent.join(", ")}: try again; pugmark doctor says what it lacks`,
+    );
+  if (!json) fail(lines, 1);
+  return lines.length > 0;
+}
+
 /** Both sides of each table, and whether they are the same. */
 function printCompared(compared: readonly Comparison[]): void {
   printTable(
@@ -60,7 +77,7 @@ function printCompared(compared: readonly Comparison[]): void {
       table,
       here.rows.toLocaleString("en"),
       project?.rows.toLocaleString("en") ?? "?",
-      same === null ? (problem ?? "") : same ? "same" : "differ",
+      same === null ? oneLine(problem ?? "") : same ? "same" : "differ",
     ]),
   );
 }

@@ -1,13 +1,12 @@
 import type { Config } from "../config/config.ts";
 import type { PullNews } from "../sync/routes/pull.ts";
-import { fail } from "./failure.ts";
-import { followSync, printDone } from "./sync-follow.ts";
+import { followSync, isComparedBadly, printDone } from "./sync-follow.ts";
 import { withSync } from "./sync-service.ts";
 
 /**
  * `pugmark sync pull`: fetches what others changed in the project, and returns when it is here; with `all` everything that is
- * there, and compares. Exit code 1 where nothing gets through, rows were set aside or the two sides differ. Whoever leaves
- * stops nothing.
+ * there, and compares. Exit code 1 where nothing gets through, rows were set aside, or the two sides differ or could not be
+ * compared. Whoever leaves stops nothing.
  */
 export async function syncPull(config: Config, isAll: boolean, json: boolean): Promise<number> {
   return await withSync(config, async (socket) => {
@@ -16,10 +15,8 @@ export async function syncPull(config: Config, isAll: boolean, json: boolean): P
     if (json) console.log(JSON.stringify(result, null, 2));
     else
       printDone(done, isAll ? "All that the project has was fetched." : "All that others changed is here.");
-    const differ = done.compared?.some(({ same }) => same === false) ?? false;
-    if (differ && !json)
-      fail(["the two sides differ: rows that changed meanwhile or were set aside do so"], 1);
-    return done.parked_rows > 0 || differ ? 1 : 0;
+    const isBad = isComparedBadly(done, json);
+    return done.parked_rows > 0 || isBad ? 1 : 0;
   });
 }
 

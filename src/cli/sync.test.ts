@@ -131,6 +131,18 @@ test("push --all compares both sides, table by table", async () => {
   assert.match(out, /^positions +50 +50 +same$/m);
 });
 
+test("push --all and pull --all fail where the project does not say what it has", async () => {
+  const right = "execute on function public.sync_checksum(text, uuid)";
+  await there.query(`revoke ${right} from service_role`);
+  for (const verb of ["push", "pull"]) {
+    const { code, out, err } = await pugmark(["sync", verb, "--all"]);
+    assert.deepEqual([code, /did not say what it has of devices, .*try again/.test(err)], [1, true], err);
+    assert.match(out, /^positions +50 +\? +permission denied/m);
+    assert.equal((await pugmark(["sync", verb, "--all", "--json"])).code, 1);
+  }
+  await there.query(`grant ${right} to service_role`);
+});
+
 test("a row that was set aside is shown with its reason, makes the exit code 1, and retry sends it when it can go", async () => {
   await there.query("alter table subjects add constraint tame check (name <> 'poison')");
   await mirror.pool.query("insert into subjects (id, name) values (gen_random_uuid(), 'poison')");

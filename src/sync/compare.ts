@@ -1,5 +1,6 @@
 import type { Pool } from "../store/pool.ts";
 import { type Checksum, tableChecksum } from "../store/sync-rows.ts";
+import { readRowCounts } from "../store/sync-state.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
 import type { Project } from "./project.ts";
 
@@ -9,11 +10,14 @@ export interface Comparison {
   readonly here: Checksum;
   /** Null where the project did not say. */
   readonly project: Checksum | null;
-  /** Null where it cannot be known: positions that were coarsened differ on purpose. */
+  /** Null where it cannot be known: rows that went over rounded differ on purpose. */
   readonly same: boolean | null;
   /** Why it is not known. */
   readonly problem?: string;
 }
+
+/** As long as the project gives itself: it reads every row. */
+const checksumMs = 10 * 60_000;
 
 /**
  * Compares what this station made, or all that it has, with what the project has of it. Rows that change meanwhile make a
@@ -26,6 +30,8 @@ export async function compareTables(
   signal: AbortSignal,
 ): Promise<Comparison[]> {
   const { pool, project, station } = parts;
+  await using patient = project.patient(checksumMs);
+  const rounded = await roundedTables(pool);
   const compared: Comparison[] = [];
   for (const { name: table, isCoarse } of tables) {
     // A project keeps the list of stations itself.
@@ -33,23 +39,24 @@ export async function compareTables(
     const madeBy = of === "own" ? station : null;
     const here = await tableChecksum(pool, table, { station, madeBy });
     const parameters = { table_name: table, station: madeBy };
-    const { data, error } = await project.call<Answer>("sync_checksum", parameters, signal);
+    const { data, error } = await patient.call<Answer>("sync_checksum", parameters, signal);
     if (error || !data) {
       compared.push({ table, here, project: null, same: null, problem: error?.message ?? "no answer" });
       continue;
     }
     const there = { rows: Number(data.row_count), checksum: data.checksum };
-    const isSame = there.rows === here.rows && (isCoarse || there.checksum === here.checksum);
-    const same = isCoarse && isSame ? null : isSame;
-    compared.push({
-      table,
-      here,
-      project: there,
-      same,
-      ...(same === null ? { problem: "coarsened: only the numbers of rows are the same" } : {}),
-    });
+    const isSame = there.rows === here.rows && there.checksum === here.checksum;
+    const isRounded = !isSame && there.rows === here.rows && (isCoarse || rounded.has(table));
+    const unknown = { same: null, problem: "as many rows, of which some are rounded" };
+    compared.push({ table, here, project: there, ...(isRounded ? unknown : { same: isSame }) });
   }
   return compared;
+}
+
+/** Those that this station ever sent rounded rows of: what was sent so stays so. */
+async function roundedTables(pool: Pool): Promise<Set<string>> {
+  const counts = await readRowCounts(pool);
+  return new Set(counts.filter(({ outcome }) => outcome === "rounded").map(({ table }) => table));
 }
 
 interface Answer {

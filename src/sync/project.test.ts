@@ -89,6 +89,23 @@ test("a server that does not answer in time, or is not there, is a reply without
   assert.match(error?.message ?? "", /^connect ECONNREFUSED 127\.0\.0\.1:/);
 });
 
+test("what may take long is waited for, and what may not is not", async (t) => {
+  const held = Promise.withResolvers<ServerResponse>();
+  const project = await projectOf(
+    t,
+    (request, response) => {
+      if (request.url?.endsWith("/sync_checksum")) held.resolve(response);
+    },
+    { timeoutMs: 200 },
+  );
+  await using patient = project.patient(10_000);
+  const answer = patient.call<number>("sync_checksum", {}, never);
+  const response = await held.promise;
+  assert.equal((await project.call("sync_head", {}, never)).status, 0);
+  response.writeHead(200, { "content-type": "application/json" }).end("7");
+  assert.deepEqual(await answer, { status: 200, error: null, data: 7 });
+});
+
 test("the project's wish to be left alone is remembered", async (t) => {
   const project = await projectOf(t, (_request, response) => {
     response.writeHead(429, { "retry-after": "7" }).end("{}");

@@ -65,6 +65,11 @@ export class Project implements AsyncDisposable {
     this.exactClient = clientOf(async (input, init) => asText(await this.#fetch(input, init)));
   }
 
+  /** The same, for what may take so long to answer; to be disposed of by whoever asked for it. */
+  patient(timeoutMs: number): Project {
+    return new Project({ url: this.#url, key: this.#key, timeoutMs });
+  }
+
   /** Milliseconds for which the project has asked to be left alone (`Retry-After`); 0 where it has not. */
   get quietMs(): number {
     return Math.max(0, this.#quietUntil - Date.now());

@@ -4,6 +4,7 @@ import { startFaultProxy } from "../../test/support/fault-proxy.ts";
 import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
 import { stateDeployment } from "../store/deployments.ts";
 import { openPool, type Pool } from "../store/pool.ts";
+import type { Comparison } from "./compare.ts";
 import { eventually, fixes, testMirror } from "./sync.fixture.ts";
 
 let project: SupabaseProject;
@@ -284,6 +285,21 @@ test("coarse positions are coarse in the project, and exact here", async () => {
   assert.deepEqual([rows[0].accuracy_m, rows[0].attributes], [1_000, null]);
   const exact = await rowsOf(mirror.pool, "select count(distinct lat)::int as places from positions");
   assert.deepEqual(exact, [{ places: 3 }]);
+});
+
+test("that positions went over rounded is said of a comparison, also when they no longer do", async () => {
+  await using mirror = await testMirror(project, { precisionM: 1_000 });
+  await mirror.positions.ingest(fixes("once-shy", 3));
+  for (const precisionM of [1_000, 0]) {
+    await mirror.stop();
+    await mirror.reopen({ precisionM });
+    await mirror.start();
+    const [done] = (await mirror.ask("POST /push", { all: true })).slice(-1);
+    const compared = (done?.compared ?? []) as Comparison[];
+    const positions = compared.find(({ table }) => table === "positions");
+    assert.deepEqual([positions?.same, positions?.project?.rows], [null, 3]);
+    assert.match(positions?.problem ?? "", /rounded/);
+  }
 });
 
 test("a field of many megabytes is cut on its way, and says so; it is whole here", async () => {

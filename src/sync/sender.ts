@@ -175,6 +175,7 @@ export class Sender {
     const reply = await this.#insist(send, signal, rows.length > 1);
     if (reply.error === null) {
       this.#count(table, "sent", rows.length);
+      this.#count(table, "rounded", table.isCoarse ? rows.length : 0);
       this.#count(table, "shortened", rows.filter(({ isCut }) => isCut).length);
       return await this.#unpark(table, rows);
     }
