@@ -65,11 +65,12 @@ export async function registerSubjects(
   await client.query(
     // One that was renamed keeps the id of its old name, which whoever bears that name now cannot have.
     `insert into public.subjects (id, name, species, changed_at)
-     select case when exists (select from public.subjects where id = known_id) then new_id else known_id end,
+     select distinct on (name)
+       case when exists (select from public.subjects where id = known_id) then new_id else known_id end,
        name, species, changed_at
      from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[])
-       as given (known_id, new_id, name, species, changed_at)
-     on conflict (name) do nothing`,
+       with ordinality as given (known_id, new_id, name, species, changed_at, place)
+     where not exists (select from public.subjects taken where taken.name = given.name) order by name, place`,
     [
       names.map(subjectIdOf),
       names.map(() => uuidv7()),

@@ -55,7 +55,7 @@ async function photoStation(
     start: () => mirror.start(bucket === undefined ? {} : { photos: { home, bucket } }),
     add: async (subject, bytes = jpeg()) => {
       const id = subjectIdOf(subject);
-      const register = "insert into subjects (id, name) values ($1, $2) on conflict do nothing";
+      const register = "insert into subjects (id, name) values ($1, $2) on conflict (id) do nothing";
       await mirror.pool.query(register, [id, subject]);
       const added = await photos.add(id, withoutMetadata(bytes), {});
       assert.ok(added);

@@ -139,6 +139,28 @@ test("of two edits made apart the later one stays everywhere, and the other one 
   assert.ok(kept.has("Bos") && kept.has("Capra h."), [...kept].join());
 });
 
+test("subjects that swap their names have them everywhere", async () => {
+  await new PositionStore(hill.pool).ingest([...series("Castor", 2), ...series("Pollux", 2)]);
+  await agree(hill, valley);
+  await query(
+    hill.pool,
+    `begin;
+     update public.subjects set species = name where name in ('Castor', 'Pollux');
+     update public.subjects set name = 'nobody' where name = 'Castor';
+     update public.subjects set name = 'Castor' where name = 'Pollux';
+     update public.subjects set name = 'Pollux' where name = 'nobody';
+     commit`,
+  );
+  await agree(hill, valley);
+  for (const pool of [hill.pool, valley.pool, projectPool]) {
+    assert.equal(
+      await count(pool, "public.subjects where name in ('Castor', 'Pollux') and species <> name"),
+      2,
+    );
+    assert.equal(await count(pool, "sync.parked_rows"), 0);
+  }
+});
+
 test("what one station deletes goes everywhere, and comes back when it is made anew", async () => {
   const { rows } = await query<{ id: string }>(hill.pool, "select id from public.devices where key = 'goat'");
   const device = rows[0]?.id;
