@@ -171,6 +171,20 @@ test("stations know each other by name, and a renamed one is told to all", async
   assert.deepEqual(names(await changesAfter(start, two)), ["renamed"]);
 });
 
+test("a station that announces itself waits for nobody who writes, and nobody for it", async () => {
+  const [writer, station] = [await connect(), await connect()];
+  await station.query("set lock_timeout = '2s'");
+  await writer.query("begin");
+  await addSubject(writer, "Meanwhile", one);
+  await station.query("begin");
+  await station.query("select public.sync_announce($1, 'at once')", [two]);
+  await addSubject(writer, "After that", one);
+  for (const client of [writer, station]) {
+    await client.query("commit");
+    await client.end();
+  }
+});
+
 test("a feed cannot be switched off, nor emptied by a station", async () => {
   await project.query("reset role");
   await project.query("update sync.mirrored_tables set is_recorded = false");
