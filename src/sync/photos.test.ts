@@ -1,5 +1,13 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -103,6 +111,22 @@ test("a photo is in a private bucket soon after it was added, and its bytes are 
     file_size_limit: 10 * 1024 * 1024,
     allowed_mime_types: ["image/jpeg", "image/png", "image/webp"],
   });
+});
+
+test("files that the project cannot take just now keep no other from it", async () => {
+  await using station = await photoStation("picky");
+  const photos: Photo[] = [];
+  for (let number = 0; number < 10; number += 1) photos.push(await station.add("Ada"));
+  const [oldest, ...newer] = photos as [Photo, ...Photo[]];
+  // Where a folder is, its Storage fails to write a file.
+  for (const { id, subject_id: subject } of newer)
+    mkdirSync(join(project.folder, "picky", subject, `${id}.jpg`, "in the way"), { recursive: true });
+  await station.start();
+  await eventually(
+    async () => objectOf("picky", oldest),
+    (bytes) => bytes !== undefined,
+  );
+  assert.notEqual((await station.status()).photos_error, null);
 });
 
 test("a new station gets the same bytes, and what it deletes goes from the project and the other one", async () => {

@@ -54,6 +54,8 @@ export class PhotoMirror implements AsyncDisposable {
   readonly #worker: LoneWorker<"copying">;
   readonly #pace = new Pace({ firstMs: 200, mostMs: 60_000 });
   #trouble: string | null = null;
+  /** Ids of photos whose file did not get through the last time. */
+  readonly #failed = new Set<string>();
   /** Of `performance.now()`; undefined where it is not known to be there and private. */
   #bucketSeenAt: number | undefined;
 
@@ -151,10 +153,19 @@ export class PhotoMirror implements AsyncDisposable {
     }
     const toSend = await photosToSend(pool, bucket, pagePhotos);
     const toFetch = await photosToFetch(pool, pagePhotos);
-    await abreast([
-      ...toSend.map((photo) => () => this.#send(files, photo, signal)),
-      ...toFetch.map((photo) => () => this.#fetch(files, photo, signal)),
-    ]);
+    const tasks = [
+      ...toSend.map((photo) => ({ photo, run: () => this.#send(files, photo, signal) })),
+      ...toFetch.map((photo) => ({ photo, run: () => this.#fetch(files, photo, signal) })),
+    ];
+    // What failed before comes last: else a few that the project cannot take would keep all others from it.
+    tasks.sort((a, b) => Number(this.#failed.has(a.photo.id)) - Number(this.#failed.has(b.photo.id)));
+    await abreast(
+      tasks.map(({ photo, run }) => async () => {
+        this.#failed.add(photo.id);
+        await run();
+        this.#failed.delete(photo.id);
+      }),
+    );
     return left.length + toSend.length + toFetch.length > 0;
   }
 
