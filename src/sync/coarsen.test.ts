@@ -11,7 +11,9 @@ const at = (lat: number, lon: number, accuracy: number | null = null) => ({
   outlier: null as string | null,
   segment: "Bear Creek" as string | null,
   attributes: { ssid: "camp" } as unknown,
-  speed_mps: 1.5,
+  speed_mps: 1.5 as number | null,
+  heading_deg: 270 as number | null,
+  battery: 0.9,
 });
 
 test("a position moves by half a diagonal of the grid's mesh at most, anywhere on earth", () => {
@@ -30,9 +32,13 @@ test("positions of one mesh become one, and a second rounding changes nothing", 
   assert.deepEqual(coarsen(one, 1_000), one);
 });
 
-test("the accuracy is the grid's at least, what may name the place or tells its height is left out, the rest stays", () => {
-  const { accuracy_m, altitude_m, segment, attributes, speed_mps } = coarsen(at(1, 2, 5), 500);
-  assert.deepEqual([accuracy_m, altitude_m, segment, attributes, speed_mps], [500, null, null, null, 1.5]);
+test("the accuracy is the grid's at least, what may tell more of the place is left out, the rest stays", () => {
+  const { accuracy_m, altitude_m, speed_mps, heading_deg, segment, attributes, battery } = coarsen(
+    at(1, 2, 5),
+    500,
+  );
+  assert.deepEqual([altitude_m, speed_mps, heading_deg, segment, attributes], Array(5).fill(null));
+  assert.deepEqual([accuracy_m, battery], [500, 0.9]);
   assert.equal(coarsen(at(1, 2, 900), 500).accuracy_m, 900);
 });
 

@@ -6,6 +6,8 @@ interface PositionRow {
   readonly lon: number;
   readonly altitude_m: number | null;
   readonly accuracy_m: number | null;
+  readonly speed_mps: number | null;
+  readonly heading_deg: number | null;
   readonly outlier: string | null;
   readonly segment: string | null;
   readonly attributes: unknown;
@@ -15,8 +17,8 @@ const metresPerDegree = (earthRadiusM * Math.PI) / 180;
 
 /**
  * A position moved to the nearest point of a grid with meshes of `gridM` metres, so that it says no more than that. Its
- * altitude is left out, since on a slope it tells where; its segment and what its device added, since they may name the
- * place. An outlier stays one, or it would be taken for a good fix, but without the reason. Its accuracy is the grid's, or
+ * altitude is left out, since on a slope it tells where; speed and heading, since added up they draw the path within the
+ * meshes; its segment and what its device added, since they may name the place. An outlier stays one, or it would be taken for a good fix, but without the reason. Its accuracy is the grid's, or
  * its own where that is worse.
  */
 export function coarsen<P extends PositionRow>(position: P, gridM: number): P {
@@ -32,6 +34,8 @@ export function coarsen<P extends PositionRow>(position: P, gridM: number): P {
     lon: rounded(lon),
     altitude_m: null,
     accuracy_m: Math.max(position.accuracy_m ?? 0, gridM),
+    speed_mps: null,
+    heading_deg: null,
     outlier: position.outlier === null ? null : "outlier",
     segment: null,
     attributes: null,
