@@ -22,6 +22,8 @@ before(async () => {
     startStation("hill", project, troubles),
     startStation("valley", project, troubles),
   ]);
+  // Read as a whole while it is filled, a table may have what those before it had not yet; the feed brings that later.
+  await Promise.all([hill.pull(), valley.pull()]);
 });
 after(async () => {
   await hill[Symbol.asyncDispose]();
