@@ -32,6 +32,16 @@ export class BatchInputError extends Error {
 type Form = "openai" | "objects" | "text";
 
 const lineBytesMax = 8 * 1024 * 1024;
+const chatEndpoint = "/v1/chat/completions";
+
+/** A question, and instructions where the endpoint takes any, as its body has them. */
+const bodies: Readonly<Record<string, (prompt: string, system: string | undefined) => object>> = {
+  [chatEndpoint]: (prompt, system) => ({ messages: told(system, [{ role: "user", content: prompt }]) }),
+  "/v1/completions": (prompt) => ({ prompt }),
+  "/v1/embeddings": (prompt) => ({ input: prompt }),
+  "/v1/responses": (prompt, system) => ({ instructions: system, input: prompt }),
+};
+const withoutInstructions = new Set(["/v1/completions", "/v1/embeddings"]);
 
 /**
  * Makes OpenAI's batch lines of a file, whose first line says what it has: such lines already, objects with a
@@ -59,7 +69,8 @@ export async function prepareInput(file: string, options: InputOptions): Promise
       }
       const value = parsed(text);
       form ??= formOf(value);
-      endpoint ??= (form === "openai" && urlOf(value)) || "/v1/chat/completions";
+      endpoint ??= (form === "openai" && urlOf(value)) || chatEndpoint;
+      if (lines === 0) checkOptions(form, endpoint, options);
       const line = `${lineOf(form, text, value, number, endpoint, options)}\n`;
       lines += 1;
       hash.update(line);
@@ -83,43 +94,77 @@ function formOf(value: unknown): Form {
   return "body" in value ? "openai" : "objects";
 }
 
+/** Throws for an option that could mean nothing to any line. */
+function checkOptions(form: Form, endpoint: string, { model, system }: InputOptions): void {
+  if (form === "openai") {
+    if (model === undefined && system === undefined) return;
+    throw new BatchInputError("its lines are whole requests: --model and --system belong into each body");
+  }
+  if (!bodies[endpoint]) {
+    throw new BatchInputError(`--endpoint ${endpoint} is none of ${Object.keys(bodies).join(", ")}`);
+  }
+  if (system !== undefined && withoutInstructions.has(endpoint)) {
+    throw new BatchInputError(`${endpoint} takes no --system: leave it out, or write it into the questions`);
+  }
+}
+
 function lineOf(
   form: Form,
   text: string,
   value: unknown,
   number: number,
   endpoint: string,
-  options: InputOptions,
+  { model, system }: InputOptions,
 ): string {
   // What is wrong in them the server says, line by line.
   if (form === "openai") return text;
-  if (form === "text") return questionLine(`line-${number}`, text.trim(), {}, endpoint, options);
-  if (!isObject(value)) throw new BatchInputError(`line ${number} is not a JSON object, as those before are`);
-  const { id, custom_id, prompt, system, ...parameters } = value;
-  if (typeof prompt !== "string" && !Array.isArray(value.messages)) {
-    throw new BatchInputError(`line ${number} has neither a prompt nor messages`);
+  const question = form === "text" ? { prompt: text.trim() } : value;
+  if (!isObject(question)) {
+    throw new BatchInputError(`line ${number} is not a JSON object, as those before are`);
   }
+  const { id, custom_id, prompt, messages, system: ownSystem, ...parameters } = question;
+  const asked = askedOf({ prompt, messages, ownSystem, system }, endpoint);
+  if (typeof asked === "string") throw new BatchInputError(`line ${number} ${asked}`);
   const name = custom_id ?? id;
   const customId = typeof name === "string" || typeof name === "number" ? String(name) : `line-${number}`;
-  const instructions = typeof system === "string" ? system : options.system;
-  return questionLine(customId, prompt, parameters, endpoint, { ...options, system: instructions });
+  const body = { ...(model === undefined ? {} : { model }), ...asked, ...parameters };
+  if (endpoint === "/v1/embeddings" && !("model" in body)) {
+    throw new BatchInputError(`line ${number} names no model, and none embeds by default: add --model`);
+  }
+  return JSON.stringify({ custom_id: customId, method: "POST", url: endpoint, body });
 }
 
-/** A question as one of OpenAI's lines. */
-function questionLine(
-  customId: string,
-  prompt: unknown,
-  parameters: Readonly<Record<string, unknown>>,
-  endpoint: string,
-  { model, system }: InputOptions,
-): string {
-  const messages = [
-    ...(system === undefined ? [] : [{ role: "system", content: system }]),
-    { role: "user", content: prompt },
-  ];
-  const asked = endpoint === "/v1/chat/completions" ? { messages } : { prompt };
-  const body = { ...(model === undefined ? {} : { model }), ...asked, ...parameters };
-  return JSON.stringify({ custom_id: customId, method: "POST", url: endpoint, body });
+interface Question {
+  readonly prompt: unknown;
+  readonly messages: unknown;
+  readonly ownSystem: unknown;
+  /** For lines without instructions of their own. */
+  readonly system: string | undefined;
+}
+
+/** What the endpoint is asked, or what is wrong with the line. */
+function askedOf({ prompt, messages, ownSystem, system }: Question, endpoint: string): object | string {
+  const own = ownSystem ?? undefined;
+  if (own !== undefined && typeof own !== "string") return "has a system that is no text";
+  if (own !== undefined && withoutInstructions.has(endpoint)) {
+    return `has a system text, which ${endpoint} does not take: write it into the prompt`;
+  }
+  if (!Array.isArray(messages)) {
+    return typeof prompt === "string"
+      ? (bodies[endpoint]?.(prompt, own ?? system) ?? {})
+      : "has neither a prompt nor messages";
+  }
+  if ((prompt ?? undefined) !== undefined) return "has both a prompt and messages";
+  if (endpoint !== chatEndpoint) return `has messages, which ${endpoint} does not take: it needs a prompt`;
+  const isTold = messages.some((message) => isObject(message) && instructing.has(message.role));
+  if (isTold && own !== undefined) return "has a system text beside the one in its messages";
+  return { messages: isTold ? messages : told(own ?? system, messages) };
+}
+
+const instructing = new Set<unknown>(["system", "developer"]);
+
+function told(system: string | undefined, messages: readonly unknown[]): readonly unknown[] {
+  return system === undefined ? messages : [{ role: "system", content: system }, ...messages];
 }
 
 function urlOf(value: unknown): string | undefined {

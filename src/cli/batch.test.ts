@@ -63,6 +63,12 @@ function linesOf(file: string): any[] {
     .map((line) => JSON.parse(line));
 }
 
+/** How many files the server has. */
+async function filesThere(): Promise<number> {
+  const { data } = (await (await chat.get("/v1/files")).json()) as { data: unknown[] };
+  return data.length;
+}
+
 const answersIn = (file: string) =>
   linesOf(file).map(({ custom_id, response }) => [custom_id, response.body.choices[0].message.content]);
 
@@ -86,6 +92,13 @@ test("objects with a prompt take parameters, a system text and names of their ow
     { id: "n1", prompt: "one", temperature: 0.3 },
     { prompt: "two", system: "Be brief" },
     { custom_id: "n3", messages: [{ role: "user", content: "three" }] },
+    { messages: [{ role: "user", content: "four" }], system: "Be fair" },
+    {
+      messages: [
+        { role: "system", content: "Be wise" },
+        { role: "user", content: "five" },
+      ],
+    },
   ]);
   const output = join(folder, "triage.jsonl");
   const { code } = await run(file, { output, system: "Be kind" });
@@ -94,11 +107,73 @@ test("objects with a prompt take parameters, a system text and names of their ow
     ["n1", "You asked: one"],
     ["line-2", "You asked: two"],
     ["n3", "You asked: three"],
+    ["line-4", "You asked: four"],
+    ["line-5", "You asked: five"],
   ]);
   const sent = new Map(lm.generations.slice(from).map(({ body }) => [textOf(body), body]));
   assert.equal(sent.get("one")?.temperature, 0.3);
-  const system = (asked: string) => sent.get(asked)?.messages?.[0]?.content;
-  assert.deepEqual([system("one"), system("two"), system("three")], ["Be kind", "Be brief", "three"]);
+  assert.deepEqual(
+    ["one", "two", "three", "four", "five"].map((asked) =>
+      sent.get(asked)?.messages?.map(({ role, content }) => (role === "system" ? content : role)),
+    ),
+    ["Be kind", "Be brief", "Be kind", "Be fair", "Be wise"].map((system) => [system, "user"]),
+  );
+});
+
+test("each endpoint is asked in its own words", async () => {
+  const questions = write("words.txt", ["Where do gulls sleep?"]);
+  const bodyOf = async (options: BatchOptions) => {
+    const output = join(folder, "words.jsonl");
+    const { code, err } = await run(questions, { ...options, output });
+    assert.equal(code, 0, err);
+    return linesOf(output)[0].response.body;
+  };
+  answering();
+  const asked = "You asked: Where do gulls sleep?";
+  const text = await bodyOf({ endpoint: "/v1/completions" });
+  assert.equal(text.choices[0].text, asked);
+  const embeddings = await bodyOf({ endpoint: "/v1/embeddings", model: "qwen2.5-7b-instruct" });
+  assert.ok(embeddings.data[0].embedding.length > 0);
+  const response = await bodyOf({ endpoint: "/v1/responses", system: "Be brief." });
+  assert.equal(response.output.at(-1).content[0].text, asked);
+  assert.equal(response.instructions, "Be brief.");
+});
+
+test("options and fields that could mean nothing are refused before anything is uploaded", async () => {
+  const before = await filesThere();
+  const questions = write("unfit.txt", ["Where do gulls sleep?"]);
+  const whole = write("whole.jsonl", [
+    { custom_id: "a", method: "POST", url: "/v1/chat/completions", body: { messages: [] } },
+  ]);
+  const messages = [{ role: "user", content: "x" }];
+  const told = [{ role: "system", content: "Be wise" }, ...messages];
+  const cases: [string, BatchOptions, RegExp][] = [
+    [
+      questions,
+      { endpoint: "/v1/completions", system: "Be kind" },
+      /completions takes no --system: leave it/,
+    ],
+    [questions, { endpoint: "/v1/embeddings", system: "Be kind" }, /embeddings takes no --system/],
+    [questions, { endpoint: "/v1/embeddings" }, /line 1 names no model, .*add --model/],
+    [questions, { endpoint: "/v1/none" }, /--endpoint \/v1\/none is none of \/v1\/chat\/completions, /],
+    [whole, { system: "Be kind" }, /whole requests: --model and --system belong into each body/],
+    [whole, { model: "another" }, /whole requests/],
+    [write("unfit1.jsonl", [{ prompt: "x", messages }]), {}, /line 1 has both a prompt and messages/],
+    [write("unfit2.jsonl", [{ messages: told, system: "Be kind" }]), {}, /line 1 has a system text beside/],
+    [write("unfit3.jsonl", [{ prompt: "x", system: 5 }]), {}, /line 1 has a system that is no text/],
+    [write("unfit4.jsonl", [{ messages }]), { endpoint: "/v1/responses" }, /line 1 has messages, which/],
+    [
+      write("unfit5.jsonl", [{ prompt: "x" }, { prompt: "y", system: "Be kind" }]),
+      { endpoint: "/v1/embeddings", model: "another" },
+      /line 2 has a system text, which \/v1\/embeddings does not take: write it into the prompt/,
+    ],
+  ];
+  for (const [file, options, message] of cases) {
+    const { code, err } = await run(file, options);
+    assert.match(err, message);
+    assert.equal(code, 2);
+  }
+  assert.equal(await filesThere(), before);
 });
 
 test("OpenAI's own lines go as they are, and those that are refused are told apart", async () => {
@@ -250,4 +325,12 @@ test("batches are listed, looked at and cancelled by their verbs", async () => {
     assert.match(error.stderr, /The batch is over: it is completed/);
     return true;
   });
+  await assert.rejects(
+    pugmark("--resume", id, "--system", "Be kind"),
+    (error: { code: number; stderr: string }) => {
+      assert.equal(error.code, 2);
+      assert.match(error.stderr, /'--resume <id>' cannot be used with option '--system <text>'/);
+      return true;
+    },
+  );
 });

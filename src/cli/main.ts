@@ -374,7 +374,15 @@ function program(): Command {
     .option("--system <text>", "instructions for the model, with every question")
     .option("--endpoint <path>", "which endpoint answers (default: /v1/chat/completions)")
     .option("--window <time>", "how long it may take: 30m, 24h, 7d (default: 24h)")
-    .option("--resume <id>", "watch this batch, and write its answers")
+    .addOption(
+      new Option("--resume <id>", "watch this batch, and write its answers").conflicts([
+        "model",
+        "system",
+        "endpoint",
+        "window",
+        "again",
+      ]),
+    )
     .option("--again", "ask anew what was asked before")
     .option("--json", "each change as a line of JSON")
     .enablePositionalOptions() // `batch list --json` is the list's
