@@ -1,5 +1,6 @@
 import type { ControlClient } from "../process-manager/control-client.ts";
 import { withStation } from "./control.ts";
+import { untilNobodyReads } from "./leaving.ts";
 import { openView } from "./live-view.ts";
 import type { Place } from "./place.ts";
 import { StationScreen } from "./station-screen.ts";
@@ -13,7 +14,7 @@ export async function attach(place: Place): Promise<number> {
     const leave = new AbortController();
     // Not `once`: npm and the linked command pass on the Ctrl+C that the terminal has already sent.
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => leave.abort());
-    process.stdout.on("error", () => leave.abort());
+    untilNobodyReads(process.stdout).addEventListener("abort", () => leave.abort());
     using view = openView(process.stdout);
     const screen = new StationScreen(view, await station.services(), "Ctrl+C leaves; the station goes on");
     await Promise.all([showEvents(station, screen, leave.signal), showLines(station, screen, leave.signal)]);

@@ -11,6 +11,7 @@ import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts"
 import type { GenerationRequest } from "../../test/lm-studio/reply.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import { type BatchOptions, batch } from "./batch.ts";
+import { unread } from "./unread.fixture.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "pugmark-batch-test-"));
 let database: TestDatabase;
@@ -62,6 +63,13 @@ function linesOf(file: string): any[] {
     .split("\n")
     .map((line) => JSON.parse(line));
 }
+
+/** Where the command line finds the chat server. */
+const env = () => ({
+  PATH: process.env.PATH ?? "",
+  PUGMARK_HOME: folder,
+  CHAT_PORT: new URL(chat.url).port,
+});
 
 /** How many files the server has. */
 async function filesThere(): Promise<number> {
@@ -272,6 +280,13 @@ test("a terminal gets a bar, and a program lines of JSON", async () => {
   assert.deepEqual(Object.keys(lines[0]), ["id", "status", "total", "completed", "failed", "rate", "left_s"]);
 });
 
+test("the answers are written where nobody reads how it goes", async () => {
+  answering();
+  const file = write("unread.txt", ["unread"]);
+  assert.equal((await unread(["batch", file, "--json"], env())).code, 0);
+  assert.equal(answersIn(join(folder, "unread.answers.jsonl")).length, 1);
+});
+
 test("what cannot be asked is a mistake of use, with the line", async () => {
   const from = lm.generations.length;
   const cases: [string | undefined, RegExp][] = [
@@ -310,9 +325,9 @@ test("a station that is not running, and a batch that is not there, are said so 
 test("batches are listed, looked at and cancelled by their verbs", async () => {
   answering();
   await run(write("verbs.txt", ["verbs"]));
-  const env = { PATH: process.env.PATH ?? "", PUGMARK_HOME: folder, CHAT_PORT: new URL(chat.url).port };
+  const main = join(import.meta.dirname, "main.ts");
   const pugmark = (...words: string[]) =>
-    promisify(execFile)(process.execPath, [join(import.meta.dirname, "main.ts"), "batch", ...words], { env });
+    promisify(execFile)(process.execPath, [main, "batch", ...words], { env: env() });
   const { stdout } = await pugmark("list");
   assert.match(
     stdout,

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, before, test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
@@ -6,6 +9,7 @@ import { eventually, startChat, type TestChat } from "../../test/lm-studio/chat-
 import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import { type ChatOptions, chat } from "./chat.ts";
+import { unread } from "./unread.fixture.ts";
 
 let database: TestDatabase;
 let lm: LmStudio;
@@ -133,6 +137,16 @@ test("one question that is interrupted exits as a shell expects", async () => {
   await run.prints("one");
   run.stop.abort();
   assert.equal(await run.exit, 130);
+});
+
+test("an answer that nobody reads any more ends quietly, and the model with it", async (t) => {
+  const home = mkdtempSync(join(tmpdir(), "pugmark-chat-unread-"));
+  t.after(() => rmSync(home, { recursive: true }));
+  lm.script({ text: "one two three four", tokenDelayMs: 500 });
+  const env = { PATH: process.env.PATH, PUGMARK_HOME: home, CHAT_PORT: new URL(server.url).port };
+  const args = ["chat", "Count?", "--model", unthinking];
+  assert.deepEqual(await unread(args, env), { code: 0, err: "" });
+  assert.equal(await lm.generations.at(-1)?.ended, "aborted");
 });
 
 test("what goes wrong is one line that says what to do, also in the middle of an answer", async () => {

@@ -10,6 +10,7 @@ import {
   ChatClientError,
   chatAddress,
 } from "./chat-client.ts";
+import { untilNobodyReads } from "./leaving.ts";
 import { oneLine, plain } from "./plain-text.ts";
 
 /** How to talk, as the command line says. */
@@ -84,6 +85,8 @@ class Talk {
   readonly #client: ChatClient;
   readonly #options: ChatOptions;
   readonly #streams: ChatStreams;
+  /** Aborts when nobody reads answers any more. */
+  readonly #left: AbortSignal;
   /** Turns that were left out of what the model saw, as last told. */
   #droppedTold = 0;
 
@@ -91,6 +94,7 @@ class Talk {
     this.#client = client;
     this.#options = options;
     this.#streams = streams;
+    this.#left = untilNobodyReads(streams.out);
   }
 
   /** Question by question, in one conversation until `/new`. */
@@ -100,6 +104,7 @@ class Talk {
     let answering: AbortController | undefined;
     const lines = createInterface({ input, output: out, terminal: true, prompt: this.#style("bold", "> ") });
     let isClosed = false;
+    this.#left.addEventListener("abort", () => lines.close());
     lines.once("close", () => {
       isClosed = true;
     });
@@ -131,7 +136,8 @@ class Talk {
   }
 
   /** Prints the answer to one question. Gives the exit code. */
-  async ask(prompt: string, session: string | undefined, stop: AbortSignal): Promise<number> {
+  async ask(prompt: string, session: string | undefined, interrupted: AbortSignal): Promise<number> {
+    const stop = AbortSignal.any([interrupted, this.#left]);
     const { model, system, json, stream = true } = this.#options;
     const question = {
       prompt,
@@ -147,6 +153,7 @@ class Talk {
       else await this.#askWhole(question, stop);
       return 0;
     } catch (error) {
+      if (this.#left.aborted) return 0;
       if (stop.aborted) {
         this.#streams.out.write("\n");
         this.#note("Stopped.");

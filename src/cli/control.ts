@@ -7,6 +7,7 @@ import type { MeasuredService } from "../process-manager/process-usage.ts";
 import { ownServices } from "./completion.ts";
 import { exitCodes, fail } from "./failure.ts";
 import { wrap } from "./fit-line.ts";
+import { untilNobodyReads } from "./leaving.ts";
 import type { Home, Place } from "./place.ts";
 import { isGood, isWell, serviceTable, whyOf } from "./service-table.ts";
 import { styledState } from "./state-style.ts";
@@ -32,7 +33,7 @@ export async function metrics(place: Place): Promise<number> {
 /** `pugmark events`: every service as it is, and each change from then on, until the station or the reader ends. */
 export async function events(place: Place, json: boolean): Promise<number> {
   return await withStation(place, async (station) => {
-    for await (const item of station.events(untilNobodyReads())) {
+    for await (const item of station.events(untilLeft())) {
       if (json) console.log(JSON.stringify(item));
       else if ("service" in item) printEvent(item.at, item.service, item.to, item.reason);
       else for (const { since, name, state, reason } of item.services) printEvent(since, name, state, reason);
@@ -101,11 +102,10 @@ export async function completableServices(place: Home): Promise<string[]> {
 }
 
 /** Aborts at Ctrl+C, and when a pager was closed that wants no more lines. */
-function untilNobodyReads(): AbortSignal {
+function untilLeft(): AbortSignal {
   const stop = new AbortController();
   process.on("SIGINT", () => stop.abort());
-  process.stdout.on("error", () => stop.abort());
-  return stop.signal;
+  return AbortSignal.any([stop.signal, untilNobodyReads(process.stdout)]);
 }
 
 /** Does the work with the station of this home; where none runs, or it refuses, says so and gives the exit code. */

@@ -8,6 +8,7 @@ import type { Config } from "../config/config.ts";
 import { ChatClient, ChatClientError, chatAddress } from "./chat-client.ts";
 import { fail } from "./failure.ts";
 import { fitLine } from "./fit-line.ts";
+import { isUnread } from "./leaving.ts";
 import { oneLine } from "./plain-text.ts";
 
 /** Which calls are meant; what is absent says nothing. */
@@ -57,7 +58,7 @@ export async function historyCommand(
 export async function exportHistory(config: Config, target: string, filter: HistoryFilter): Promise<number> {
   return withClient(config, async (client) => {
     const lines = counted(await client.body(`/interactions/export?${queryOf(filter)}`), process.stderr);
-    if (target === "-") return pipeline(lines, process.stdout, { end: false }).catch(unlessNobodyReads);
+    if (target === "-") return pipeline(lines, process.stdout, { end: false }).catch(unlessUnread);
     const part = `${target}.part`;
     try {
       await pipeline(lines, createWriteStream(part, { mode: 0o600 }));
@@ -118,8 +119,8 @@ function shown(call: Listed): string {
   return [facts, ...lines.filter(Boolean).map((line) => fitLine(line, columns)), ""].join("\n");
 }
 
-function unlessNobodyReads(error: NodeJS.ErrnoException): void {
-  if (error.code !== "EPIPE") throw error;
+function unlessUnread(error: Error): void {
+  if (!isUnread(error)) throw error;
 }
 
 async function withClient(config: Config, work: (client: ChatClient) => Promise<void>): Promise<number> {

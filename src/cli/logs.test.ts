@@ -8,6 +8,7 @@ import { defineService } from "../process-manager/definition.ts";
 import { Fixture, untilState } from "../process-manager/fixture.ts";
 import type { LogLine } from "../process-manager/log-reader.ts";
 import type { ProcessManager } from "../process-manager/process-manager.ts";
+import { unread } from "./unread.fixture.ts";
 
 const main = join(import.meta.dirname, "main.ts");
 const once = { policy: "never" } as const;
@@ -108,4 +109,12 @@ test("logs are followed until the station ends, with no line twice or left out",
     jsonLines(text).map(({ line }) => line),
     ["1", "2", "3", "4", "5"],
   );
+});
+
+test("lines that nobody reads any more are followed no longer", async (t) => {
+  const fixture = await Fixture.create(t);
+  const command = ["/bin/sh", "-c", "echo started; exec sleep 1000"] as const;
+  const manager = await fixture.open([defineService({ name: "job", command })]);
+  await manager.startAndWait("job");
+  assert.deepEqual(await unread(["logs", "-f"], env(fixture)), { code: 0, err: "" });
 });

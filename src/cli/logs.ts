@@ -9,6 +9,7 @@ import { type Growth, newLines, pastLines } from "../process-manager/log-followe
 import { type LogLine, LogReader } from "../process-manager/log-reader.ts";
 import { runningServices } from "./control.ts";
 import { fail } from "./failure.ts";
+import { untilNobodyReads } from "./leaving.ts";
 import { readableLine } from "./log-line.ts";
 import type { Place } from "./place.ts";
 import { styledName } from "./state-style.ts";
@@ -54,7 +55,7 @@ export async function logs(place: Place, names: readonly string[], options: Logs
 
   const stop = new AbortController();
   // A pager that was closed wants no more lines.
-  process.stdout.on("error", () => stop.abort());
+  untilNobodyReads(process.stdout).addEventListener("abort", () => stop.abort());
   const readers = await Promise.all(
     wanted.map((name) => LogReader.open(name, join(folder, `${name}.log`), rangeOf(options))),
   );

@@ -10,6 +10,7 @@ import { completionScript, namesCommand, ownServices, type Shell, shells } from 
 import type { ExportTarget } from "./export.ts";
 import { exitCodes, fail } from "./failure.ts";
 import type { HistoryFilter, HistoryOptions } from "./history.ts";
+import { outliveReaders } from "./leaving.ts";
 import type { LogsOptions } from "./logs.ts";
 import { findPlace, type Place } from "./place.ts";
 import type { SetupOptions } from "./supabase-setup.ts";
@@ -787,6 +788,7 @@ function isForPeople(error: unknown): error is Error {
   return error instanceof Error && ("syscall" in error || ("fatal" in error && error.fatal === true));
 }
 
+outliveReaders();
 try {
   await program().parseAsync();
 } catch (error) {

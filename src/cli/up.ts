@@ -5,6 +5,7 @@ import { type Resolved, resolveDefinitions } from "../process-manager/resolve-de
 import { namedBy, startOrder } from "../process-manager/start-order.ts";
 import { type ExitOn, watchForEnd } from "./exit-on.ts";
 import { exitCodes, fail } from "./failure.ts";
+import { outliveOutput } from "./leaving.ts";
 import { openView, type View } from "./live-view.ts";
 import { isGood } from "./service-table.ts";
 import { StationScreen } from "./station-screen.ts";
@@ -53,8 +54,8 @@ export async function up(what: WhatRuns, options: UpOptions): Promise<number> {
     if (!(error instanceof ProcessManagerError)) throw error;
     return fail([...error.message.split("\n"), ...remedies(error)], exitCodes[error.code] ?? 1);
   }
-  // Nobody reads our output any more: the station goes on, and its logs are in their files.
-  process.stdout.on("error", () => {});
+  // Its logs are in their files.
+  outliveOutput();
   report({ kind: "started", pid: process.pid });
   using view = openView(process.stdout);
   const screen = new StationScreen(view, manager.services(), "Ctrl+C stops the station");
