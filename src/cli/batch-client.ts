@@ -1,10 +1,9 @@
-import { createWriteStream, openAsBlob } from "node:fs";
-import { rename, rm } from "node:fs/promises";
-import { pipeline } from "node:stream/promises";
+import { openAsBlob } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { type Static, type TSchema, Type } from "typebox";
 import { Check } from "typebox/value";
 import { FormData, fetch, type RequestInit, type Response } from "undici";
+import { writeWhole } from "./whole-file.ts";
 
 export interface ChatAddress {
   /** The chat server's root. */
@@ -94,16 +93,13 @@ export class BatchClient {
     return checked(RemoteBatch, await response.json());
   }
 
-  /** Writes a file's bytes to a path, which has either all of them or is as it was. */
+  /** Writes a file's bytes to a path, as `writeWhole` does. */
   async download(fileId: string, path: string): Promise<void> {
     const { body } = await this.#patiently(`/v1/files/${encodeURIComponent(fileId)}/content`);
-    const part = `${path}.part`;
     try {
-      if (body) await pipeline(body, createWriteStream(part));
-      await rename(part, path);
+      if (body) await writeWhole(body, path);
     } catch (error) {
-      await rm(part, { force: true });
-      if (error instanceof Error && "syscall" in error && "path" in error) throw error;
+      if (error instanceof Error && "syscall" in error) throw error;
       throw new BatchClientError("the answers broke off while they were fetched");
     }
   }

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
+import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
-import { promisify } from "node:util";
 import { eventually, startChat, type TestChat } from "../../test/lm-studio/chat-server.ts";
 import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
 import type { GenerationRequest } from "../../test/lm-studio/reply.ts";
@@ -70,6 +70,16 @@ const env = () => ({
   PUGMARK_HOME: folder,
   CHAT_PORT: new URL(chat.url).port,
 });
+
+/** Runs `pugmark batch` as a user would. */
+function pugmark(...words: readonly string[]): Promise<{ code: number; out: string; err: string }> {
+  const main = join(import.meta.dirname, "main.ts");
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [main, "batch", ...words], { env: env() }, (_error, out, err) =>
+      resolve({ code: child.exitCode ?? -1, out, err }),
+    );
+  });
+}
 
 /** How many files the server has. */
 async function filesThere(): Promise<number> {
@@ -287,6 +297,68 @@ test("the answers are written where nobody reads how it goes", async () => {
   assert.equal(answersIn(join(folder, "unread.answers.jsonl")).length, 1);
 });
 
+test("answers and refusals of an earlier run do not stay beside those of this one", async () => {
+  answering();
+  const answers = join(folder, "corrected.answers.jsonl");
+  const errors = join(folder, "corrected.answers.errors.jsonl");
+  const refused = { prompt: "x", max_tokens: 999_999 };
+  assert.equal((await run(write("corrected.jsonl", [{ prompt: "x" }, refused]))).code, 1);
+  assert.ok(existsSync(answers) && existsSync(errors));
+  assert.equal((await run(write("corrected.jsonl", [{ prompt: "x" }]))).code, 0);
+  assert.ok(existsSync(answers) && !existsSync(errors));
+  assert.equal((await run(write("corrected.jsonl", [refused]))).code, 1);
+  assert.ok(!existsSync(answers) && existsSync(errors));
+});
+
+test("answers go to standard output or a pipe as they come, and refusals to a file", async (t) => {
+  answering();
+  const refused = { id: "no", prompt: "x", max_tokens: 999_999 };
+  const file = write("out.jsonl", [{ id: "yes", prompt: "out" }, refused]);
+  const errors = join(folder, "out.answers.errors.jsonl");
+  for (const output of ["-", "/dev/stdout"]) {
+    const { code, out, err } = await pugmark(file, "-o", output);
+    assert.deepEqual([code, JSON.parse(out).custom_id], [1, "yes"]);
+    assert.match(
+      err,
+      /1 of 2 answered, 1 refused\n {2}the others, with the reason: .*answers\.errors\.jsonl\n$/,
+    );
+    assert.equal(linesOf(errors)[0].custom_id, "no");
+    rmSync(errors);
+  }
+  const fifo = join(folder, "fifo");
+  execFileSync("mkfifo", [fifo]);
+  const reader = spawn("cat", [fifo], { stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => reader.kill());
+  const [{ code }, read] = await Promise.all([run(file, { output: fifo }), text(reader.stdout)]);
+  assert.deepEqual([code, JSON.parse(read).custom_id], [1, "yes"]);
+  assert.ok(statSync(fifo).isFIFO());
+  assert.equal(linesOf(errors)[0].custom_id, "no");
+});
+
+test("a place that answers cannot go to is told before anything is uploaded", async () => {
+  const before = await filesThere();
+  const file = write("place.txt", ["Where do gulls sleep?"]);
+  const same = write("place.errors.jsonl", [{ prompt: "x" }]);
+  const cases: [string, BatchOptions, RegExp][] = [
+    [
+      file,
+      { output: join(folder, "missing", "x.jsonl") },
+      /missing\/x\.jsonl cannot be written: make the folder/,
+    ],
+    [file, { output: join(file, "x.jsonl") }, /place\.txt\/x\.jsonl cannot be written/],
+    [file, { output: folder }, /is a folder: name a file in it/],
+    [file, { output: file }, /place\.txt has the questions: name another file with -o/],
+    [same, { output: join(folder, "place.jsonl") }, /place\.errors\.jsonl has the questions/],
+    [file, { output: "-", json: true }, /--json is on standard output already/],
+  ];
+  for (const [questions, options, message] of cases) {
+    const { code, err } = await run(questions, options);
+    assert.match(err, message);
+    assert.equal(code, 2);
+  }
+  assert.equal(await filesThere(), before);
+});
+
 test("what cannot be asked is a mistake of use, with the line", async () => {
   const from = lm.generations.length;
   const cases: [string | undefined, RegExp][] = [
@@ -325,27 +397,17 @@ test("a station that is not running, and a batch that is not there, are said so 
 test("batches are listed, looked at and cancelled by their verbs", async () => {
   answering();
   await run(write("verbs.txt", ["verbs"]));
-  const main = join(import.meta.dirname, "main.ts");
-  const pugmark = (...words: string[]) =>
-    promisify(execFile)(process.execPath, [main, "batch", ...words], { env: env() });
-  const { stdout } = await pugmark("list");
+  const list = await pugmark("list");
   assert.match(
-    stdout,
+    list.out,
     /^BATCH +STATUS +LINES +ANSWERED +REFUSED +SINCE\nbatch_[0-9a-f]{32} +completed +1 +1 +0 /,
   );
-  const [{ id }] = JSON.parse((await pugmark("list", "--json")).stdout);
-  assert.match((await pugmark("status", id)).stdout, new RegExp(`${id} +completed`));
-  await assert.rejects(pugmark("cancel", id), (error: { code: number; stderr: string }) => {
-    assert.equal(error.code, 1);
-    assert.match(error.stderr, /The batch is over: it is completed/);
-    return true;
-  });
-  await assert.rejects(
-    pugmark("--resume", id, "--system", "Be kind"),
-    (error: { code: number; stderr: string }) => {
-      assert.equal(error.code, 2);
-      assert.match(error.stderr, /'--resume <id>' cannot be used with option '--system <text>'/);
-      return true;
-    },
-  );
+  const [{ id }] = JSON.parse((await pugmark("list", "--json")).out);
+  assert.match((await pugmark("status", id)).out, new RegExp(`${id} +completed`));
+  const cancel = await pugmark("cancel", id);
+  assert.equal(cancel.code, 1);
+  assert.match(cancel.err, /The batch is over: it is completed/);
+  const resume = await pugmark("--resume", id, "--system", "Be kind");
+  assert.equal(resume.code, 2);
+  assert.match(resume.err, /'--resume <id>' cannot be used with option '--system <text>'/);
 });

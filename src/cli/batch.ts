@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { basename, dirname, extname, join } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { stripVTControlCharacters, styleText } from "node:util";
 import { originOf } from "../config/address.ts";
@@ -9,9 +9,10 @@ import { BatchInputError, type InputOptions, prepareInput } from "./batch-input.
 import { batchLine, lookAt, paceOf } from "./batch-progress.ts";
 import { internalKey } from "./station.ts";
 import { printTable } from "./table.ts";
+import { isFileOrFree, isStandardOutput, removeFile, whyUnwritable } from "./whole-file.ts";
 
 export interface BatchOptions extends InputOptions {
-  /** Where the answers go. Default: beside the input, as `NAME.answers.jsonl`. */
+  /** Where the answers go, `-` for standard output. Default: beside the input, as `NAME.answers.jsonl`. */
   readonly output?: string | undefined;
   /** How long it may take, such as `24h`. */
   readonly window?: string | undefined;
@@ -67,15 +68,19 @@ export async function batch(
   const client = new BatchClient(address);
   const fail = failer(streams.err);
   let id = options.resume;
+  const name = file ?? id;
+  if (name === undefined) return fail("a file is needed, or --resume with the id of a batch", 2);
+  if (id === undefined && !isFile(name)) {
+    return fail(`${name}: there is no such file, or it cannot be read`, 2);
+  }
+  const outputs = outputsFor(name, options.output);
+  const unfit = whyUnfit(outputs, file, options);
+  if (unfit !== undefined) return fail(unfit, 2);
   try {
-    if (id === undefined) {
-      if (file === undefined) return fail("a file is needed, or --resume with the id of a batch", 2);
-      if (!isFile(file)) return fail(`${file}: there is no such file, or it cannot be read`, 2);
-      ({ id } = await begin(client, file, options, streams.err));
-    }
+    id ??= (await begin(client, name, options, streams.err)).id;
     const ended = await watch(client, id, options, streams, signal);
     if (ended.status === "failed") return fail(problemsOf(ended).join("\n"), 2);
-    return await fetchAnswers(client, ended, options.output ?? outputFor(file, id), options, streams);
+    return await fetchAnswers(client, ended, outputs, options, streams);
   } catch (error) {
     if (signal.aborted && id !== undefined) {
       streams.err.write(`${id} goes on. ${howToGoOn(id)}\n`);
@@ -193,22 +198,27 @@ function paceJson({ id, status, request_counts }: RemoteBatch, { rate, leftS }: 
 async function fetchAnswers(
   client: BatchClient,
   ended: RemoteBatch,
-  output: string,
+  { answers, errors }: Outputs,
   { json }: BatchOptions,
   { out, err }: BatchStreams,
 ): Promise<number> {
   const { output_file_id, error_file_id, request_counts, status, id } = ended;
-  const errors = `${output.slice(0, output.length - extname(output).length)}.errors.jsonl`;
-  if (output_file_id) await client.download(output_file_id, output);
-  if (error_file_id) await client.download(error_file_id, errors);
-  const files = { output: output_file_id ? output : null, errors: error_file_id ? errors : null };
+  for (const [fileId, path] of [
+    [output_file_id, answers],
+    [error_file_id, errors],
+  ] as const) {
+    if (fileId) await client.download(fileId, path);
+    // What stayed from an earlier run would be taken for this one's.
+    else await removeFile(path);
+  }
+  const files = { output: output_file_id ? answers : null, errors: error_file_id ? errors : null };
   if (json) out.write(`${JSON.stringify({ id, status, ...request_counts, ...files })}\n`);
   else {
     const { total, completed, failed } = request_counts;
     const counts = `${completed.toLocaleString("en")} of ${total.toLocaleString("en")} answered`;
     const lines = [
       `${status === "completed" ? "" : `${status}: `}${counts}${failed > 0 ? `, ${failed.toLocaleString("en")} refused` : ""}`,
-      ...(files.output ? [`  answers: ${files.output}`] : []),
+      ...(files.output && !isStandardOutput(files.output) ? [`  answers: ${files.output}`] : []),
       ...(files.errors ? [`  the others, with the reason: ${files.errors}`] : []),
     ];
     err.write(`${lines.map(plain).join("\n")}\n`);
@@ -242,9 +252,34 @@ function howToGoOn(id: string): string {
   return `\`pugmark batch --resume ${id}\` watches it, \`pugmark batch cancel ${id}\` ends it.`;
 }
 
-function outputFor(file: string | undefined, id: string): string {
-  const base = file === undefined ? id : join(dirname(file), basename(file, extname(file)));
-  return `${base}.answers.jsonl`;
+/** Where answers go, and lines that were refused. */
+interface Outputs {
+  readonly answers: string;
+  readonly errors: string;
+}
+
+/** Named after the input, or a batch's id. What is refused is in a file, also where answers go elsewhere. */
+function outputsFor(name: string, output: string | undefined): Outputs {
+  const beside = `${withoutEnding(name)}.answers.jsonl`;
+  const answers = output ?? beside;
+  const isFile = !isStandardOutput(answers) && isFileOrFree(answers);
+  return { answers, errors: `${withoutEnding(isFile ? answers : beside)}.errors.jsonl` };
+}
+
+function withoutEnding(path: string): string {
+  return join(dirname(path), basename(path, extname(path)));
+}
+
+/** Why the answers cannot go there: hours later it would be too late to say so. */
+function whyUnfit(
+  { answers, errors }: Outputs,
+  file: string | undefined,
+  { json }: BatchOptions,
+): string | undefined {
+  if (json && isStandardOutput(answers)) return "--json is on standard output already: name a file with -o";
+  const overwritten = [answers, errors].find((path) => file !== undefined && resolve(path) === resolve(file));
+  if (overwritten !== undefined) return `${overwritten} has the questions: name another file with -o`;
+  return whyUnwritable(answers);
 }
 
 function addressOf(config: Config): ChatAddress {

@@ -1,15 +1,12 @@
-import { createWriteStream } from "node:fs";
-import { rename, rm } from "node:fs/promises";
 import type { Writable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { styleText } from "node:util";
 import { type Static, Type } from "typebox";
 import type { Config } from "../config/config.ts";
 import { ChatClient, ChatClientError, chatAddress } from "./chat-client.ts";
 import { fail } from "./failure.ts";
 import { fitLine } from "./fit-line.ts";
-import { isUnread } from "./leaving.ts";
 import { oneLine } from "./plain-text.ts";
+import { writeWhole } from "./whole-file.ts";
 
 /** Which calls are meant; what is absent says nothing. */
 export interface HistoryFilter {
@@ -58,15 +55,7 @@ export async function historyCommand(
 export async function exportHistory(config: Config, target: string, filter: HistoryFilter): Promise<number> {
   return withClient(config, async (client) => {
     const lines = counted(await client.body(`/interactions/export?${queryOf(filter)}`), process.stderr);
-    if (target === "-") return pipeline(lines, process.stdout, { end: false }).catch(unlessUnread);
-    const part = `${target}.part`;
-    try {
-      await pipeline(lines, createWriteStream(part, { mode: 0o600 }));
-      await rename(part, target);
-    } catch (error) {
-      await rm(part, { force: true });
-      throw error;
-    }
+    await writeWhole(lines, target, { mode: 0o600 });
   });
 }
 
@@ -117,10 +106,6 @@ function shown(call: Listed): string {
   const columns = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
   const lines = [`> ${oneLine(call.prompt_preview ?? "")}`, oneLine(call.response_preview ?? "")];
   return [facts, ...lines.filter(Boolean).map((line) => fitLine(line, columns)), ""].join("\n");
-}
-
-function unlessUnread(error: Error): void {
-  if (!isUnread(error)) throw error;
 }
 
 async function withClient(config: Config, work: (client: ChatClient) => Promise<void>): Promise<number> {

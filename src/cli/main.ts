@@ -370,7 +370,7 @@ function program(): Command {
     .command("batch")
     .description("have the model answer every line of a file, behind everybody who waits for an answer")
     .argument("[file]", "a question on each line, objects with a `prompt`, or OpenAI's batch lines")
-    .option("-o, --output <file>", "where the answers go (default: NAME.answers.jsonl)")
+    .option("-o, --output <file>", "where the answers go; - is standard output (default: NAME.answers.jsonl)")
     .option("--model <name>", "the model to ask (default: DEEPSEEK_MODEL)")
     .option("--system <text>", "instructions for the model, with every question")
     .option("--endpoint <path>", "which endpoint answers (default: /v1/chat/completions)")
