@@ -7,6 +7,7 @@ import type { Config } from "../config/config.ts";
 import { BatchClient, BatchClientError, type ChatAddress, type RemoteBatch } from "./batch-client.ts";
 import { BatchInputError, type InputOptions, prepareInput } from "./batch-input.ts";
 import { batchLine, lookAt, paceOf } from "./batch-progress.ts";
+import { exitInterrupted, untilInterrupted } from "./leaving.ts";
 import { internalKey } from "./station.ts";
 import { printTable } from "./table.ts";
 import { isFileOrFree, isStandardOutput, removeFile, whyUnwritable } from "./whole-file.ts";
@@ -41,15 +42,8 @@ export async function batchCommand(
   file: string | undefined,
   options: BatchOptions,
 ): Promise<number> {
-  const stop = new AbortController();
-  const leave = () => stop.abort();
-  process.once("SIGINT", leave);
-  try {
-    const streams = { out: process.stdout, err: process.stderr };
-    return await batch(file, options, addressOf(config), streams, stop.signal);
-  } finally {
-    process.off("SIGINT", leave);
-  }
+  const streams = { out: process.stdout, err: process.stderr };
+  return batch(file, options, addressOf(config), streams, untilInterrupted());
 }
 
 /**
@@ -84,7 +78,7 @@ export async function batch(
   } catch (error) {
     if (signal.aborted && id !== undefined) {
       streams.err.write(`${id} goes on. ${howToGoOn(id)}\n`);
-      return 130;
+      return exitInterrupted;
     }
     if (error instanceof BatchInputError) return fail(`${file}: ${error.message}`, 2);
     if (!(error instanceof BatchClientError)) throw error;

@@ -78,10 +78,10 @@ export class ChatClient implements AsyncDisposable {
     return this.#read(await this.#send("GET", path), schema);
   }
 
-  /** What a path answers, as it comes; throws where it does not come to its end. */
-  async body(path: string): Promise<AsyncIterable<Buffer>> {
-    const { body } = await this.#send("GET", path);
-    const brokenOff = (error: unknown) => this.#brokenOff(error);
+  /** What a path answers, as it comes; throws where it does not come to its end. Aborting `signal` throws its reason. */
+  async body(path: string, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
+    const { body } = await this.#send("GET", path, undefined, signal);
+    const brokenOff = (error: unknown) => (signal.aborted ? error : this.#brokenOff(error));
     return (async function* () {
       try {
         yield* body as AsyncIterable<Buffer>;

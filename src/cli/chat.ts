@@ -10,7 +10,7 @@ import {
   ChatClientError,
   chatAddress,
 } from "./chat-client.ts";
-import { untilNobodyReads } from "./leaving.ts";
+import { exitInterrupted, untilInterrupted, untilNobodyReads } from "./leaving.ts";
 import { oneLine, plain } from "./plain-text.ts";
 
 /** How to talk, as the command line says. */
@@ -33,23 +33,14 @@ export interface ChatStreams {
   readonly err: NodeJS.WritableStream;
 }
 
-const exitInterrupted = 130;
-
 /** `pugmark chat`: talks to the model of this machine's station. Gives the exit code. */
 export async function chatCommand(
   config: Config,
   question: string | undefined,
   options: ChatOptions,
 ): Promise<number> {
-  const stop = new AbortController();
-  const interrupt = () => stop.abort();
-  process.once("SIGINT", interrupt);
-  try {
-    const streams = { in: process.stdin, out: process.stdout, err: process.stderr };
-    return await chat(question, options, chatAddress(config), streams, stop.signal);
-  } finally {
-    process.off("SIGINT", interrupt);
-  }
+  const streams = { in: process.stdin, out: process.stdout, err: process.stderr };
+  return chat(question, options, chatAddress(config), streams, untilInterrupted());
 }
 
 /**

@@ -7,7 +7,7 @@ import type { MeasuredService } from "../process-manager/process-usage.ts";
 import { ownServices } from "./completion.ts";
 import { exitCodes, fail } from "./failure.ts";
 import { wrap } from "./fit-line.ts";
-import { untilNobodyReads } from "./leaving.ts";
+import { untilInterrupted, untilNobodyReads } from "./leaving.ts";
 import type { Home, Place } from "./place.ts";
 import { isGood, isWell, serviceTable, whyOf } from "./service-table.ts";
 import { styledState } from "./state-style.ts";
@@ -103,9 +103,7 @@ export async function completableServices(place: Home): Promise<string[]> {
 
 /** Aborts at Ctrl+C, and when a pager was closed that wants no more lines. */
 function untilLeft(): AbortSignal {
-  const stop = new AbortController();
-  process.on("SIGINT", () => stop.abort());
-  return AbortSignal.any([stop.signal, untilNobodyReads(process.stdout)]);
+  return AbortSignal.any([untilInterrupted(), untilNobodyReads(process.stdout)]);
 }
 
 /** Does the work with the station of this home; where none runs, or it refuses, says so and gives the exit code. */

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { startChat, type TestChat } from "../../test/lm-studio/chat-server.ts";
+import { eventually, startChat, type TestChat } from "../../test/lm-studio/chat-server.ts";
 import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 
@@ -92,6 +93,34 @@ test("an export that breaks off leaves no file, and says so", async (t) => {
   assert.equal(code, 1);
   assert.match(err, /broke off/);
   assert.deepEqual(readdirSync(home), before);
+});
+
+test("an export that is interrupted, once or by npm twice, leaves no file", async (t) => {
+  const slow = createServer((_request, response) => {
+    response.writeHead(200, { "content-type": "application/x-ndjson" });
+    response.write('{"id":"1"}\n');
+  });
+  await new Promise<void>((resolve) => slow.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    slow.close();
+    slow.closeAllConnections();
+  });
+  const { port } = slow.address() as { port: number };
+  const before = readdirSync(home);
+  const { PATH = "" } = process.env;
+  const env = { PATH, HOME: home, PUGMARK_HOME: home, CHAT_PORT: String(port) };
+  const args = [join(import.meta.dirname, "main.ts"), "history", "export", join(home, "slow.jsonl")];
+  for (const times of [1, 2]) {
+    const child = spawn(process.execPath, args, { env, stdio: ["ignore", "inherit", "inherit"] });
+    await eventually(
+      async () => readdirSync(home),
+      (names) => names.includes("slow.jsonl.part"),
+    );
+    for (let time = 0; time < times; time += 1) child.kill("SIGINT");
+    const [code] = await once(child, "close");
+    assert.equal(code, 130);
+    assert.deepEqual(readdirSync(home), before);
+  }
 });
 
 test("a file that cannot be written is named", async () => {

@@ -5,6 +5,7 @@ import type { Config } from "../config/config.ts";
 import { ChatClient, ChatClientError, chatAddress } from "./chat-client.ts";
 import { fail } from "./failure.ts";
 import { fitLine } from "./fit-line.ts";
+import { exitInterrupted, untilInterrupted } from "./leaving.ts";
 import { oneLine } from "./plain-text.ts";
 import { writeWhole } from "./whole-file.ts";
 
@@ -53,9 +54,13 @@ export async function historyCommand(
 
 /** `pugmark history export`: whole calls as JSON Lines, into a file that is there only once it is whole, or `-`. */
 export async function exportHistory(config: Config, target: string, filter: HistoryFilter): Promise<number> {
+  const interrupted = untilInterrupted();
   return withClient(config, async (client) => {
-    const lines = counted(await client.body(`/interactions/export?${queryOf(filter)}`), process.stderr);
-    await writeWhole(lines, target, { mode: 0o600 });
+    const bytes = await client.body(`/interactions/export?${queryOf(filter)}`, interrupted);
+    await writeWhole(counted(bytes, process.stderr), target, { mode: 0o600 });
+  }).catch((error: unknown) => {
+    if (!interrupted.aborted) throw error;
+    return exitInterrupted;
   });
 }
 

@@ -5,14 +5,11 @@ import { type Resolved, resolveDefinitions } from "../process-manager/resolve-de
 import { namedBy, startOrder } from "../process-manager/start-order.ts";
 import { type ExitOn, watchForEnd } from "./exit-on.ts";
 import { exitCodes, fail } from "./failure.ts";
-import { outliveOutput } from "./leaving.ts";
+import { oneWishMs, outliveOutput } from "./leaving.ts";
 import { openView, type View } from "./live-view.ts";
 import { isGood } from "./service-table.ts";
 import { StationScreen } from "./station-screen.ts";
 import type { WhatRuns, WrittenServices } from "./what-runs.ts";
-
-/** Ctrl+C reaches us from the terminal and once more from npm: what comes this close is one wish. */
-const oneWishMs = 400;
 
 /** What was asked of `pugmark up` beside what it runs. */
 export interface UpOptions {
