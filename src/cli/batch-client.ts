@@ -88,6 +88,14 @@ export class BatchClient {
     return checked(RemoteList, await response.json()).data;
   }
 
+  /** Whether what a batch has made is still there: files can be deleted, and expire. */
+  async hasFilesOf({ output_file_id, error_file_id }: RemoteBatch): Promise<boolean> {
+    for (const id of [output_file_id, error_file_id]) {
+      if (id !== null && !(await this.#hasFile(id))) return false;
+    }
+    return true;
+  }
+
   async cancel(id: string): Promise<RemoteBatch> {
     const response = await this.#request(`${pathOf(id)}/cancel`, { method: "POST" });
     return checked(RemoteBatch, await response.json());
@@ -95,12 +103,22 @@ export class BatchClient {
 
   /** Writes a file's bytes to a path, as `writeWhole` does. */
   async download(fileId: string, path: string): Promise<void> {
-    const { body } = await this.#patiently(`/v1/files/${encodeURIComponent(fileId)}/content`);
+    const { body } = await this.#patiently(`${fileOf(fileId)}/content`);
     try {
       if (body) await writeWhole(body, path);
     } catch (error) {
       if (error instanceof Error && "syscall" in error) throw error;
       throw new BatchClientError("the answers broke off while they were fetched");
+    }
+  }
+
+  async #hasFile(id: string): Promise<boolean> {
+    try {
+      await this.#request(fileOf(id));
+      return true;
+    } catch (error) {
+      if (error instanceof BatchClientError && error.status === 404) return false;
+      throw error;
     }
   }
 
@@ -141,6 +159,10 @@ export class BatchClient {
 
 function pathOf(id: string): string {
   return `/v1/batches/${encodeURIComponent(id)}`;
+}
+
+function fileOf(id: string): string {
+  return `/v1/files/${encodeURIComponent(id)}`;
 }
 
 function checked<T extends TSchema>(schema: T, value: unknown): Static<T> {

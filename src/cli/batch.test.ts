@@ -248,6 +248,28 @@ test("left in the middle the batch goes on, and the same command again watches i
   assert.doesNotMatch(anew.err, new RegExp(String(id)));
 });
 
+test("questions whose answers were deleted on the server are asked anew", async () => {
+  answering();
+  const file = write("deleted.txt", ["deleted"]);
+  const [first] = /batch_[0-9a-f]{32}/.exec((await run(file)).err) ?? [];
+  const { output_file_id: output } = (await (await chat.get(`/v1/batches/${first}`)).json()) as {
+    output_file_id: string;
+  };
+  assert.equal((await fetch(`${chat.url}/v1/files/${output}`, { method: "DELETE" })).status, 200);
+  rmSync(join(folder, "deleted.answers.jsonl"));
+  const anew = await run(file);
+  assert.equal(anew.code, 0, anew.err);
+  assert.match(
+    anew.err,
+    new RegExp(
+      `^the answers of ${first} were deleted on the server: asking anew\nbatch_[0-9a-f]{32}: 1 lines of deleted\\.txt\n`,
+    ),
+  );
+  assert.equal(answersIn(join(folder, "deleted.answers.jsonl")).length, 1);
+  const third = await run(file);
+  assert.match(third.err, /^deleted\.txt was answered before, as /);
+});
+
 test("a cancelled batch gives what was answered, with exit code 1", async () => {
   const from = lm.generations.length;
   lm.script((request) =>

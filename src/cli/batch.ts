@@ -125,12 +125,14 @@ async function begin(
   await using input = await prepareInput(file, options);
   const same = ({ status, metadata }: RemoteBatch) =>
     good.has(status) && metadata?.[hashName] === input.sha256;
-  const before = options.again ? undefined : (await client.list()).find(same);
-  if (before) {
+  const earlier = options.again ? [] : (await client.list()).filter(same);
+  for (const before of earlier) {
+    if (!(await client.hasFilesOf(before))) continue;
     const state = before.status === "completed" ? "was answered before" : "is being answered already";
     err.write(`${plain(basename(file))} ${state}, as ${before.id}; --again asks anew\n`);
     return before;
   }
+  if (earlier[0]) err.write(`the answers of ${earlier[0].id} were deleted on the server: asking anew\n`);
   const input_file_id = await client.upload(input.path, basename(file));
   const created = await client.create({
     input_file_id,
