@@ -34,6 +34,8 @@ const Refusal = Type.Object({ error: Type.Object({ message: Type.String() }) });
 /** A station that is restarted is back within this. */
 const attemptsMax = 20;
 const pauseMs = 1_500;
+const createMaxMs = 30_000;
+const removeMaxMs = 5_000;
 
 /** The chat server did not do it; the message says why. `status` where it answered. */
 export class BatchClientError extends Error {
@@ -48,14 +50,16 @@ export class BatchClientError extends Error {
 
 /**
  * What the command line asks of the chat server's batches. A station that was there once may be away for a
- * while, since looking again changes nothing. Everything throws `BatchClientError`.
+ * while, since looking again changes nothing. Everything throws `BatchClientError`, and ends when `signal` is aborted.
  */
 export class BatchClient {
   readonly #address: ChatAddress;
+  readonly #signal: AbortSignal | undefined;
   #hasAnswered = false;
 
-  constructor(address: ChatAddress) {
+  constructor(address: ChatAddress, signal?: AbortSignal) {
     this.#address = address;
+    this.#signal = signal;
   }
 
   async upload(path: string, filename: string): Promise<string> {
@@ -66,6 +70,13 @@ export class BatchClient {
     return checked(RemoteFile, await response.json()).id;
   }
 
+  /** Takes back what was uploaded, as far as that is possible now. */
+  async remove(fileId: string): Promise<void> {
+    const init = { method: "DELETE", signal: AbortSignal.timeout(removeMaxMs) };
+    await this.#request(fileOf(fileId), init).catch(() => {});
+  }
+
+  /** Not to be interrupted: whoever left in between would not know whether there is a batch. */
   async create(batch: {
     readonly input_file_id: string;
     readonly endpoint: string;
@@ -73,12 +84,14 @@ export class BatchClient {
     readonly metadata: Readonly<Record<string, string>>;
   }): Promise<RemoteBatch> {
     const headers = { "content-type": "application/json" };
-    const init = { method: "POST", headers, body: JSON.stringify(batch) };
+    this.#signal?.throwIfAborted();
+    const signal = AbortSignal.timeout(createMaxMs);
+    const init = { method: "POST", headers, body: JSON.stringify(batch), signal };
     return checked(RemoteBatch, await (await this.#request("/v1/batches", init)).json());
   }
 
-  async get(id: string, signal?: AbortSignal): Promise<RemoteBatch> {
-    const response = await this.#patiently(pathOf(id), signal);
+  async get(id: string): Promise<RemoteBatch> {
+    const response = await this.#patiently(pathOf(id));
     return checked(RemoteBatch, await response.json());
   }
 
@@ -122,10 +135,11 @@ export class BatchClient {
     }
   }
 
-  async #patiently(path: string, signal?: AbortSignal): Promise<Response> {
+  async #patiently(path: string): Promise<Response> {
+    const signal = this.#signal;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#request(path, signal ? { signal } : {});
+        return await this.#request(path);
       } catch (error) {
         signal?.throwIfAborted();
         const isAway = error instanceof BatchClientError && (error.status ?? 503) === 503;
@@ -138,7 +152,8 @@ export class BatchClient {
   async #request(path: string, init: RequestInit = {}): Promise<Response> {
     const { baseUrl, key } = this.#address;
     const headers = { ...(init.headers as object), ...(key ? { authorization: `Bearer ${key}` } : {}) };
-    const response = await fetch(baseUrl + path, { ...init, headers }).catch(() => {
+    const signal = this.#signal ?? null;
+    const response = await fetch(baseUrl + path, { signal, ...init, headers }).catch(() => {
       throw new BatchClientError(
         this.#hasAnswered
           ? `the connection to ${baseUrl} broke off`

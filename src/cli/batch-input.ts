@@ -47,7 +47,11 @@ const withoutInstructions = new Set(["/v1/completions", "/v1/embeddings"]);
  * Makes OpenAI's batch lines of a file, whose first line says what it has: such lines already, objects with a
  * `prompt`, or one question a line. Empty lines ask nothing. Throws `BatchInputError`.
  */
-export async function prepareInput(file: string, options: InputOptions): Promise<BatchInput> {
+export async function prepareInput(
+  file: string,
+  options: InputOptions,
+  signal: AbortSignal,
+): Promise<BatchInput> {
   const folder = await mkdtemp(join(tmpdir(), "pugmark-batch-"));
   const remove = () => rm(folder, { recursive: true, force: true });
   const path = join(folder, "input.jsonl");
@@ -79,7 +83,7 @@ export async function prepareInput(file: string, options: InputOptions): Promise
   }
 
   try {
-    await pipeline(converted, createWriteStream(path));
+    await pipeline(converted, createWriteStream(path), { signal });
     if (endpoint === undefined) throw new BatchInputError("the file has no lines");
   } catch (error) {
     await remove();

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -10,6 +12,7 @@ import { eventually, startChat, type TestChat } from "../../test/lm-studio/chat-
 import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
 import type { GenerationRequest } from "../../test/lm-studio/reply.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
+import { query } from "../store/pool.ts";
 import { type BatchOptions, batch } from "./batch.ts";
 import { unread } from "./unread.fixture.ts";
 
@@ -79,6 +82,35 @@ function pugmark(...words: readonly string[]): Promise<{ code: number; out: stri
       resolve({ code: child.exitCode ?? -1, out, err }),
     );
   });
+}
+
+/** Passes on to a server the first 256 KiB of each connection, and all that it answers. */
+async function stallingRelay(target: string): Promise<{ url: string; close: () => void }> {
+  const { hostname, port } = new URL(target);
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    const other = connect(Number(port), hostname);
+    for (const [end, far] of [
+      [socket, other],
+      [other, socket],
+    ] as const) {
+      sockets.add(end);
+      end.on("error", () => {}).on("close", () => far.destroy());
+    }
+    let passed = 0;
+    socket.on("data", (bytes) => {
+      passed += bytes.length;
+      if (passed <= 256 * 1024) other.write(bytes);
+    });
+    other.pipe(socket);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const close = () => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, close };
 }
 
 /** How many files the server has. */
@@ -246,6 +278,48 @@ test("left in the middle the batch goes on, and the same command again watches i
   assert.equal(lm.generations.length, from + 60);
   const anew = await run(file, { again: true });
   assert.doesNotMatch(anew.err, new RegExp(String(id)));
+});
+
+test("left while its questions are uploaded, the command ends at once and leaves nothing on the server", async (t) => {
+  const relay = await stallingRelay(chat.url);
+  t.after(relay.close);
+  const whole = await filesThere();
+  const isReceiving = async () =>
+    ((await query(chat.pool, "select from files where not is_whole")).rowCount ?? 0) > 0;
+  const questions = Array.from({ length: 20_000 }, (_, index) => `${"why ".repeat(50)}${index}?`);
+  const stop = new AbortController();
+  const left = run(write("upload.txt", questions), { stop, url: relay.url });
+  await eventually(isReceiving, (is) => is);
+  stop.abort();
+  const { code, err } = await left;
+  assert.deepEqual([code, err], [130, "Stopped; nothing was asked.\n"]);
+  await eventually(isReceiving, (is) => !is);
+  assert.equal(await filesThere(), whole);
+});
+
+test("left while its answers are fetched, the command leaves no half of them and says how to go on", async () => {
+  answering();
+  const file = write("fetched.txt", ["fetched"]);
+  const streams = { out: new PassThrough(), err: new PassThrough() };
+  const stop = new AbortController();
+  let said = "";
+  streams.err.on("data", (text) => {
+    said += text;
+    if (said.includes("completed")) stop.abort();
+  });
+  assert.equal(await batch(file, {}, { baseUrl: chat.url }, streams, stop.signal), 130);
+  assert.match(said, /(batch_[0-9a-f]{32}) is over; `pugmark batch --resume \1` fetches its answers\.\n$/);
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.startsWith("fetched")),
+    ["fetched.txt"],
+  );
+});
+
+test("questions of which no batch is made do not stay on the server", async () => {
+  const before = await filesThere();
+  const { code } = await run(write("window.txt", ["window"]), { window: "soon" });
+  assert.equal(code, 2);
+  assert.equal(await filesThere(), before);
 });
 
 test("questions whose answers were deleted on the server are asked anew", async () => {

@@ -50,7 +50,7 @@ export async function batchCommand(
  * Has a chat server answer the lines of a file, watches it do so and writes the answers. The same questions
  * again find the batch they are in, under way or done. Gives the exit code: 0 where every line is answered; 1
  * where some were refused, the batch ended early or the station went away; 2 where the input is no
- * good; 130 where `signal` was aborted: the batch goes on without its watcher.
+ * good; 130 where `signal` was aborted: a batch that is there goes on without its watcher.
  */
 export async function batch(
   file: string | undefined,
@@ -59,8 +59,9 @@ export async function batch(
   streams: BatchStreams,
   signal: AbortSignal,
 ): Promise<number> {
-  const client = new BatchClient(address);
+  const client = new BatchClient(address, signal);
   const fail = failer(streams.err);
+  let ended: RemoteBatch | undefined;
   let id = options.resume;
   const name = file ?? id;
   if (name === undefined) return fail("a file is needed, or --resume with the id of a batch", 2);
@@ -71,13 +72,13 @@ export async function batch(
   const unfit = whyUnfit(outputs, file, options);
   if (unfit !== undefined) return fail(unfit, 2);
   try {
-    id ??= (await begin(client, name, options, streams.err)).id;
-    const ended = await watch(client, id, options, streams, signal);
+    id ??= (await begin(client, name, options, streams.err, signal)).id;
+    ended = await watch(client, id, options, streams, signal);
     if (ended.status === "failed") return fail(problemsOf(ended).join("\n"), 2);
     return await fetchAnswers(client, ended, outputs, options, streams);
   } catch (error) {
-    if (signal.aborted && id !== undefined) {
-      streams.err.write(`${id} goes on. ${howToGoOn(id)}\n`);
+    if (signal.aborted) {
+      streams.err.write(`${farewell(id, ended !== undefined)}\n`);
       return exitInterrupted;
     }
     if (error instanceof BatchInputError) return fail(`${file}: ${error.message}`, 2);
@@ -121,8 +122,9 @@ async function begin(
   file: string,
   options: BatchOptions,
   err: BatchStreams["err"],
+  signal: AbortSignal,
 ): Promise<RemoteBatch> {
-  await using input = await prepareInput(file, options);
+  await using input = await prepareInput(file, options, signal);
   const same = ({ status, metadata }: RemoteBatch) =>
     good.has(status) && metadata?.[hashName] === input.sha256;
   const earlier = options.again ? [] : (await client.list()).filter(same);
@@ -134,14 +136,20 @@ async function begin(
   }
   if (earlier[0]) err.write(`the answers of ${earlier[0].id} were deleted on the server: asking anew\n`);
   const input_file_id = await client.upload(input.path, basename(file));
-  const created = await client.create({
-    input_file_id,
-    endpoint: input.endpoint,
-    completion_window: options.window ?? "24h",
-    metadata: { [hashName]: input.sha256 },
-  });
-  err.write(`${created.id}: ${input.lines.toLocaleString("en")} lines of ${plain(basename(file))}\n`);
-  return created;
+  try {
+    const created = await client.create({
+      input_file_id,
+      endpoint: input.endpoint,
+      completion_window: options.window ?? "24h",
+      metadata: { [hashName]: input.sha256 },
+    });
+    err.write(`${created.id}: ${input.lines.toLocaleString("en")} lines of ${plain(basename(file))}\n`);
+    return created;
+  } catch (error) {
+    // Nobody else knows of it. Where there is a batch after all, the server keeps what that reads.
+    await client.remove(input_file_id);
+    throw error;
+  }
 }
 
 /** Looks until the batch has ended. */
@@ -153,7 +161,7 @@ async function watch(
   signal: AbortSignal,
 ): Promise<RemoteBatch> {
   let told = "";
-  let seen = await client.get(id, signal);
+  let seen = await client.get(id);
   let first = lookAt(seen, Date.now());
   try {
     for (;;) {
@@ -165,7 +173,7 @@ async function watch(
       else told = tell(err, told, stepOf(seen), batchLine(seen, pace));
       if (!["validating", "in_progress", "finalizing", "cancelling"].includes(seen.status)) return seen;
       await wait(pollMs, undefined, { signal });
-      seen = await client.get(id, signal);
+      seen = await client.get(id);
     }
   } finally {
     if (err.isTTY && !json) err.write("\r\u001b[K");
@@ -242,6 +250,13 @@ function rowOf({ id, status, request_counts, created_at }: RemoteBatch): string[
   const { total, completed, failed } = request_counts;
   const since = new Date(created_at * 1000).toISOString().replace(".000Z", "Z");
   return [id, status, String(total), String(completed), String(failed), since];
+}
+
+/** What becomes of a batch that is left, where there is one already. */
+function farewell(id: string | undefined, isOver: boolean): string {
+  if (id === undefined) return "Stopped; nothing was asked.";
+  if (isOver) return `${id} is over; \`pugmark batch --resume ${id}\` fetches its answers.`;
+  return `${id} goes on. ${howToGoOn(id)}`;
 }
 
 function howToGoOn(id: string): string {
