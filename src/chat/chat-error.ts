@@ -25,6 +25,7 @@ export type ChatErrorCode =
   | "cache-miss"
   | "client-gone"
   | "interaction-unknown"
+  | "station-unknown"
   | "session-unknown"
   | "file-unknown"
   | "file-in-use"
@@ -75,6 +76,7 @@ export const chatStatusOf = {
   // Nobody is left to read it; it is what the log has as the outcome of such a call.
   "client-gone": 499,
   "interaction-unknown": 404,
+  "station-unknown": 404,
   "session-unknown": 404,
   "file-unknown": 404,
   "file-in-use": 409,

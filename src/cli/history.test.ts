@@ -9,6 +9,7 @@ import { after, before, test } from "node:test";
 import { eventually, startChat, type TestChat } from "../../test/lm-studio/chat-server.ts";
 import { type LmStudio, startLmStudio } from "../../test/lm-studio/lm-studio.ts";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
+import { openPool } from "../store/pool.ts";
 
 let database: TestDatabase;
 let lm: LmStudio;
@@ -63,6 +64,47 @@ test("past calls are listed newest first, and found by words, session and time",
   assert.match((await history(server.url, "--limit", "1")).err, /^There are more/);
   const [row] = JSON.parse((await history(server.url, "--json", "--q", "feed")).out);
   assert.equal(row.session_id, "trip");
+});
+
+test("calls that the mirror brought are shown with their station, where those are asked for", async () => {
+  const hill = "00000000-0000-4000-8000-00000000aaaa";
+  const pool = openPool({ url: database.url, name: "test" });
+  try {
+    await pool.query("insert into stations (id, name, station_id, changed_by) values ($1, 'hill', $1, $1)", [
+      hill,
+    ]);
+    // As the mirror stores one: all of this station's row but whose it is.
+    await pool.query(
+      `insert into interactions select (json_populate_record(i, json_build_object(
+         'id', gen_random_uuid(), 'station_id', $1::uuid, 'response', 'On the hill.'))).*
+       from interactions i where session_id = 'trip'`,
+      [hill],
+    );
+    const own = JSON.parse((await history(server.url, "--json")).out);
+    assert.deepEqual(
+      own.map(({ station }: { station: unknown }) => station),
+      [null, null],
+    );
+    assert.match(
+      (await history(server.url, "--station", "hill")).out,
+      /^[^\n]+ {2}at hill\n[^\n]+\nOn the hill\.\n\n$/,
+    );
+    const [theirs] = JSON.parse((await history(server.url, "--station", hill, "--json")).out);
+    assert.equal(theirs.station, "hill");
+    assert.equal(JSON.parse((await history(server.url, "--station", "all", "--json")).out).length, 3);
+    const exported = await history(server.url, "export", "-", "--station", "hill");
+    assert.equal(JSON.parse(exported.out).response, "On the hill.");
+    const one = await fetch(`${server.url}/interactions/${theirs.id}`);
+    assert.equal(((await one.json()) as { station: string }).station, "hill");
+    const unknown = await history(server.url, "--station", "valley");
+    assert.equal(unknown.code, 1);
+    assert.match(unknown.err, /No other station of that name or id is known here; there are: hill\./);
+    const gone = await fetch(`${server.url}/interactions/${theirs.id}`, { method: "DELETE" });
+    assert.equal(gone.status, 404);
+  } finally {
+    await pool.query("delete from interactions where station_id = $1", [hill]);
+    await pool.end();
+  }
 });
 
 test("an export goes to a file or to standard output, whole calls on their lines", async () => {

@@ -15,6 +15,8 @@ export interface HistoryFilter {
   readonly q?: string;
   readonly session?: string;
   readonly model?: string;
+  /** Name or id of another station, or `all`. */
+  readonly station?: string;
   /** Not before, milliseconds since 1970. */
   readonly since?: number;
 }
@@ -29,6 +31,7 @@ const nullable = Type.Union([Type.String(), Type.Null()]);
 type Listed = Static<typeof Listed>;
 const Listed = Type.Object({
   created_at: Type.String(),
+  station: nullable,
   model: Type.String(),
   outcome: Type.String(),
   cache: nullable,
@@ -87,11 +90,12 @@ async function* counted(
   draw("\n");
 }
 
-function queryOf({ q, session, model, since }: HistoryFilter, limit?: number): URLSearchParams {
+function queryOf({ q, session, model, station, since }: HistoryFilter, limit?: number): URLSearchParams {
   const given = {
     q,
     session_id: session,
     model,
+    station,
     from: since === undefined ? undefined : new Date(since).toISOString(),
     limit: limit?.toString(),
   };
@@ -101,13 +105,12 @@ function queryOf({ q, session, model, since }: HistoryFilter, limit?: number): U
 }
 
 function shown(call: Listed): string {
-  const { created_at: at, model, outcome, cache, processing_time_ms: ms } = call;
+  const { created_at: at, station, model, outcome, cache, processing_time_ms: ms } = call;
   const when = new Date(at).toLocaleString("sv-SE"); // local, and reads like an ISO time
   const how = outcome === "ok" ? (cache === "HIT" ? "from the cache" : "") : outcome;
-  const facts = styleText(
-    "dim",
-    [when, oneLine(model), `${(ms / 1000).toFixed(2)} s`, how].join("  ").trimEnd(),
-  );
+  const where = station === null ? "" : `at ${oneLine(station)}`;
+  const parts = [when, oneLine(model), `${(ms / 1000).toFixed(2)} s`, how, where];
+  const facts = styleText("dim", parts.filter(Boolean).join("  "));
   const columns = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
   const lines = [`> ${oneLine(call.prompt_preview ?? "")}`, oneLine(call.response_preview ?? "")];
   return [facts, ...lines.filter(Boolean).map((line) => fitLine(line, columns)), ""].join("\n");

@@ -491,6 +491,7 @@ function program(): Command {
         "pugmark history --q 'roost -camp' --since 7d",
         "pugmark history export calls.jsonl",
         "pugmark history export - --session trip | jq -r .response",
+        "pugmark history --station all",
       ),
     )
     .action(async (options: HistoryOptions) => {
@@ -740,6 +741,7 @@ function filtered(command: Command): Command {
     .option("-q, --q <words>", 'words of question or answer; "as they stand", or, -without')
     .option("-s, --session <name>", "only of this conversation", sessionName)
     .option("-m, --model <name>", "only of this model")
+    .option("--station <name>", "of another station that the mirror brought, or all; default: this one")
     .option("--since <time>", "only since then: 10m, 2h, 3d, 2026-11-22T10:00:00Z", time);
 }
 

@@ -18,17 +18,23 @@ export interface InteractionFilter {
   readonly from?: Date | undefined;
   /** Before. */
   readonly to?: Date | undefined;
+  /** Ids of the other stations whose calls are meant, or every station with this one. Absent: this one alone. */
+  readonly stations?: "all" | readonly string[] | undefined;
   /** Only those older than this one. */
   readonly after?: { readonly createdAt: Date; readonly id: string } | undefined;
 }
 
-/** A condition in SQL for the filter, of calls of this station alone, and the values of its parameters. */
+/** A condition in SQL for the filter, and the values of its parameters. */
 export function whereOf(filter: InteractionFilter): { readonly sql: string; readonly values: unknown[] } {
   const values: unknown[] = [];
   const value = (given: unknown) => `$${values.push(given)}`;
-  const { words, after } = filter;
+  const { words, stations, after } = filter;
   const conditions = [
-    "station_id is null",
+    stations === undefined
+      ? "station_id is null"
+      : stations === "all"
+        ? "true"
+        : `station_id = any(${value(stations)}::uuid[])`,
     ...columns.flatMap(([key, column]) =>
       filter[key] === undefined ? [] : `${column} = ${value(filter[key])}`,
     ),

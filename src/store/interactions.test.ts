@@ -57,6 +57,7 @@ test("what was recorded is found again, whole", async () => {
   assert.deepEqual(await findInteraction(pool, one.id), {
     id: one.id,
     created_at: one.createdAt,
+    station: null,
     route: "/chat",
     caller: "local",
     request_id: "request-1",

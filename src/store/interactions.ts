@@ -6,6 +6,8 @@ import { type Pool, query, transaction } from "./pool.ts";
 export interface InteractionSummary {
   readonly id: string;
   readonly created_at: Date;
+  /** Name of the station that made it, or its id where that is all that is known of it; null: this one. */
+  readonly station: string | null;
   readonly route: string;
   readonly caller: string;
   readonly request_id: string;
@@ -38,7 +40,10 @@ export interface Interaction extends Omit<InteractionSummary, "prompt_preview" |
   readonly tool_calls: readonly unknown[] | null;
 }
 
-/** Past calls of this station, newest first, `limit` at most. Those of others are in the table too, and nowhere here. */
+const station = `case when station_id is not null then
+    coalesce((select name from stations where stations.id = interactions.station_id), station_id::text) end as station`;
+
+/** Past calls, newest first, `limit` at most. */
 export async function listInteractions(
   pool: Pool,
   { limit, ...filter }: InteractionFilter & { readonly limit: number },
@@ -46,7 +51,7 @@ export async function listInteractions(
   const { sql, values } = whereOf(filter);
   const { rows } = await query<InteractionSummary>(
     pool,
-    `select id, created_at, route, caller, request_id, session_id, run_id, model,
+    `select id, created_at, ${station}, route, caller, request_id, session_id, run_id, model,
        left(interaction_question(prompt), 200) as prompt_preview,
        left(response, 200) as response_preview,
        finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
@@ -58,7 +63,7 @@ export async function listInteractions(
   return rows;
 }
 
-const whole = `id, created_at, route, caller, request_id, session_id, run_id, model, prompt, parameters, response, reasoning,
+const whole = `id, created_at, ${station}, route, caller, request_id, session_id, run_id, model, prompt, parameters, response, reasoning,
   tool_calls, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens, cached, cache, upstream, outcome, error,
   queued_ms, first_token_ms, processing_time_ms`;
 /** Calls of an export whose sizes one statement tells, and the bytes that the next one reads (one call may have more). */
@@ -114,16 +119,18 @@ function* pagesOf(measured: readonly { readonly id: string; readonly bytes: numb
   if (page.length > 0) yield page;
 }
 
+type OwnFilter = Omit<InteractionFilter, "stations">;
+
 /** Rows in one deletion: so many are locked and logged at once. */
 const deletedRowsMax = 1_000;
 
 /**
- * Deletes past calls for good, some at a time, until none is left or the signal aborts; where words are meant, repeats
+ * Deletes past calls of this station for good, some at a time, until none is left or the signal aborts; where words are meant, repeats
  * from the cache too. What their conversations had made of them goes with them. Gives how many.
  */
 export async function deleteInteractions(
   pool: Pool,
-  filter: InteractionFilter,
+  filter: OwnFilter,
   signal?: AbortSignal,
 ): Promise<number> {
   if (filter.words === undefined || filter.cached !== undefined) return await deleteAll(pool, filter, signal);
@@ -131,11 +138,7 @@ export async function deleteInteractions(
   return said + (await deleteAll(pool, { ...filter, cached: true }, signal));
 }
 
-async function deleteAll(
-  pool: Pool,
-  filter: InteractionFilter,
-  signal: AbortSignal | undefined,
-): Promise<number> {
+async function deleteAll(pool: Pool, filter: OwnFilter, signal: AbortSignal | undefined): Promise<number> {
   const { sql, values } = whereOf(filter);
   const some = `select id from interactions where ${sql} limit ${deletedRowsMax}`;
   for (let deleted = 0; ; ) {
@@ -145,7 +148,7 @@ async function deleteAll(
   }
 }
 
-/** Deletes one call for good, as `deleteInteractions` does. Says whether it was there. */
+/** Deletes one call of this station for good, as `deleteInteractions` does. Says whether it was there. */
 export async function deleteInteraction(pool: Pool, id: string): Promise<boolean> {
   return (await deleteWhere(pool, "id = $1 and station_id is null", [id])) === 1;
 }
@@ -169,11 +172,8 @@ function deleteWhere(pool: Pool, condition: string, values: unknown[]): Promise<
   });
 }
 
+/** One call, of whatever station. */
 export async function findInteraction(pool: Pool, id: string): Promise<Interaction | undefined> {
-  const { rows } = await query<Interaction>(
-    pool,
-    `select ${whole} from interactions where id = $1 and station_id is null`,
-    [id],
-  );
+  const { rows } = await query<Interaction>(pool, `select ${whole} from interactions where id = $1`, [id]);
   return rows[0];
 }

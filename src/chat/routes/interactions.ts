@@ -12,6 +12,8 @@ import {
   listInteractions,
   type Interaction as StoredInteraction,
 } from "../../store/interactions.ts";
+import type { Pool } from "../../store/pool.ts";
+import { otherStations } from "../../store/stations.ts";
 import type { RouteParts } from "../app.ts";
 import { ChatError } from "../chat-error.ts";
 import { sessionPattern } from "./schemas.ts";
@@ -22,6 +24,7 @@ const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T)
 const common = {
   id: Type.String({ format: "uuid" }),
   created_at: Type.String({ format: "date-time" }),
+  station: nullable(Type.String({ description: "The other station that made it; null: this one" })),
   route: Type.String({ description: "Which door it came by" }),
   caller: Type.String({ description: "Name of the key that asked, user:ID, or local" }),
   request_id: Type.String(),
@@ -85,15 +88,27 @@ const filters = {
 
 const closed = { additionalProperties: false };
 
+/** Those of others can be read here, and are deleted where they were made. */
+const readFilters = {
+  ...filters,
+  station: Type.Optional(
+    Type.String({
+      pattern: "^[^\\u0000]{1,200}$",
+      description:
+        "Name or id of another station whose calls the mirror brought; `all`: of every station. Absent: of this one",
+    }),
+  ),
+};
+
 const Page = Type.Object(
   {
     limit: Type.Integer({ minimum: 1, maximum: 200, default: 50 }),
     cursor: Type.Optional(Type.String({ maxLength: 128, description: "next_cursor of the page before" })),
-    ...filters,
+    ...readFilters,
   },
   closed,
 );
-const Export = Type.Object(filters, closed);
+const Export = Type.Object(readFilters, closed);
 const Deletion = Type.Object(
   { before: filters.to, session_id: filters.session_id, q: filters.q },
   { ...closed, minProperties: 1 },
@@ -113,7 +128,7 @@ export function interactionRoutes(app: App, { pool, interactions }: RouteParts):
         querystring: Page,
         response: {
           200: Type.Object({ data: Type.Array(Summary), next_cursor: nullable(Type.String()) }),
-          ...problems(400, 503),
+          ...problems(400, 404, 503),
         },
       },
     },
@@ -121,8 +136,9 @@ export function interactionRoutes(app: App, { pool, interactions }: RouteParts):
       const { limit, cursor } = request.query;
       await interactions.settled();
       const after = cursor === undefined ? undefined : readCursor(cursor);
+      const filter = { ...filterOf(request.query), stations: await stationsOf(pool, request.query.station) };
       // One more than asked, to know whether there is a next page.
-      const rows = await listInteractions(pool, { ...filterOf(request.query), after, limit: limit + 1 });
+      const rows = await listInteractions(pool, { ...filter, after, limit: limit + 1 });
       const data = rows.slice(0, limit).map((row) => ({ ...row, created_at: row.created_at.toISOString() }));
       const last = rows.length > limit ? rows[limit - 1] : undefined;
       return { data, next_cursor: last ? cursorOf(last) : null };
@@ -148,7 +164,7 @@ export function interactionRoutes(app: App, { pool, interactions }: RouteParts):
       },
     },
     async (request, reply) => {
-      const filter = filterOf(request.query);
+      const filter = { ...filterOf(request.query), stations: await stationsOf(pool, request.query.station) };
       await interactions.settled();
       const pages = exportInteractions(pool, filter);
       // Read before anything is sent, so that what fails at once has its status.
@@ -231,7 +247,19 @@ async function* linesOf(
   for await (const rows of rest) yield lines(rows);
 }
 
-function filterOf(query: Static<typeof Export>): InteractionFilter {
+async function stationsOf(pool: Pool, wanted: string | undefined): Promise<InteractionFilter["stations"]> {
+  if (wanted === undefined || wanted === "all") return wanted;
+  const stations = await otherStations(pool);
+  const meant = stations.filter(({ id, name }) => id === wanted.toLowerCase() || name === wanted);
+  if (meant.length > 0) return meant.map(({ id }) => id);
+  const names = stations.map(({ name }) => name).join(", ");
+  throw new ChatError(
+    "station-unknown",
+    `No other station of that name or id is known here${names ? `; there are: ${names}` : ""}.`,
+  );
+}
+
+function filterOf(query: Omit<Static<typeof Export>, "station">): Omit<InteractionFilter, "stations"> {
   const date = (text: string | undefined) => {
     if (text === undefined) return undefined;
     const at = new Date(text);
