@@ -335,3 +335,15 @@ test("a connection whose answer ends only while the server closes does not hold 
   assert.match(String((await once(socket, "data"))[0]), /and the end/);
   await closed;
 });
+
+test("a connection on which nothing was ever asked does not hold up the close", async () => {
+  await using closing = await demo();
+  await closing.listen({ host: "127.0.0.1", port: 0 });
+  const taken = once(closing.server, "connection");
+  // Browsers open one more than they need.
+  const socket = connect((closing.server.address() as AddressInfo).port, "127.0.0.1");
+  await taken;
+  const closed = closing.close();
+  await once(socket, "close");
+  await closed;
+});

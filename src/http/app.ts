@@ -161,10 +161,19 @@ export async function createApp(options: AppOptions) {
     holder.then((found) => admit(request, found, scope)).then(() => done(), done);
   });
 
+  const connections = new Set<Socket>();
+  app.server.on("connection", (socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+  });
   // A connection whose answer ends while this closes would stay open for as long as an idle one may: over a minute.
   let sweep: NodeJS.Timeout;
   app.addHook("preClose", async () => {
-    sweep = setInterval(() => app.server.closeIdleConnections(), 50);
+    sweep = setInterval(() => {
+      app.server.closeIdleConnections();
+      // One on which nothing ever came is not idle to Node. Browsers open one more than they need.
+      for (const socket of connections) if (socket.bytesRead === 0) socket.destroy();
+    }, 50);
   });
   app.addHook("onClose", async () => clearInterval(sweep));
 
