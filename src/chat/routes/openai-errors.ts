@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import { logProblem } from "../../http/app.ts";
 import { toProblem } from "../../http/problem.ts";
+import type { ChatErrorCode } from "../chat-error.ts";
 import { blamedParam, openAiError } from "../openai-format.ts";
 import { callFailures } from "./schemas.ts";
 
@@ -44,6 +45,9 @@ export function openAiFailures(...statuses: readonly (keyof typeof meanings)[]):
   );
 }
 
+/** Of these nothing was tried here: to come again after `Retry-After` is what they ask for. */
+const untried: ReadonlySet<string> = new Set<ChatErrorCode>(["queue-full", "chat-busy", "upstream-open"]);
+
 /** Answers with the error in OpenAI's form. */
 export function sendOpenAiError(
   error: unknown,
@@ -54,7 +58,9 @@ export function sendOpenAiError(
   const problem = toProblem(error, request.id, statusOf);
   logProblem(error, request, problem);
   // These clients try again by themselves, on top of what was tried here.
-  if (problem.status >= 500 || [409, 429].includes(problem.status)) reply.header("x-should-retry", "false");
+  if (problem.status >= 500 || [409, 429].includes(problem.status)) {
+    if (!untried.has(problem.code)) reply.header("x-should-retry", "false");
+  }
   if (error instanceof Error && "retryAfterS" in error) {
     reply.header("retry-after", String(error.retryAfterS));
   }

@@ -68,6 +68,22 @@ test("GET /queue says which model is left alone and why, and whoever asks it is 
   assert.match(await (await chat.get("/metrics")).text(), /chat_breaker_state\{[^}]*qwen-7b"[^}]*\} [12]/);
 });
 
+test("whoever is refused before anything was tried is not told to stay away by OpenAI's clients", async () => {
+  await using database = await testDatabase();
+  await using lm = await startLmStudio({ respond: () => faults["internal-error"] });
+  await using chat = await startChat(lm, database.url);
+  let asked = 0;
+  const ask = () => {
+    asked += 1;
+    return chat.post("/v1/chat/completions", { messages: [{ role: "user", content: `${asked}` }] });
+  };
+  const tried = await ask();
+  assert.equal(tried.headers.get("x-should-retry"), "false");
+  const refused = await eventually(ask, ({ status }) => status === 503);
+  assert.match(refused.headers.get("retry-after") ?? "", /^[1-9]\d*$/);
+  assert.equal(refused.headers.get("x-should-retry"), null);
+});
+
 interface Status {
   readonly upstreams: readonly {
     readonly url: string;
