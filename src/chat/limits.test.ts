@@ -101,3 +101,18 @@ test("a prompt that cannot fit is refused before it is sent, once the model's co
   assert.equal(((await again.json()) as { code: string }).code, "context-length-exceeded");
   assert.equal(lm.generations.length, asked);
 });
+
+test("a response says nothing of how a tokenizer counts: it may stand for a conversation before it", async () => {
+  await using chat = await startChat(lm, database.url);
+  await chat.get("/v1/models");
+  const parameters = { type: "object", properties: { place: { description: "a place ".repeat(400) } } };
+  const tools = [{ type: "function", name: "where", parameters }];
+  let previous: string | undefined;
+  for (let turn = 0; turn < 12; turn += 1) {
+    const input = "river ".repeat(turn === 0 ? 2_000 : 1);
+    const response = await chat.post("/v1/responses", { input, tools, previous_response_id: previous });
+    previous = ((await response.json()) as { id: string }).id;
+  }
+  const fits = { messages: [{ role: "user", content: "river ".repeat(2_600) }] };
+  assert.equal((await chat.post("/v1/chat/completions", fits)).status, 200);
+});

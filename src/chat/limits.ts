@@ -4,7 +4,7 @@ import type { Usage } from "./lm-studio/chunk.ts";
 import type { TokenBudgets } from "./token-budgets.ts";
 import { partsOf, sumOf } from "./token-estimate.ts";
 
-type Limited = Pick<Call, "body" | "caller">;
+type Limited = Pick<Call, "body" | "caller" | "endpoint">;
 
 /** What a call has to pass before anything is done for it. */
 export class Limits {
@@ -35,10 +35,11 @@ export class Limits {
   }
 
   /** Takes in what LM Studio counted of a call that it answered; what came from the cache is free. */
-  spent({ body, caller }: Limited, usage: Usage | undefined): void {
+  spent({ body, caller, endpoint }: Limited, usage: Usage | undefined): void {
     if (!usage) return;
     const { model, messages, prompt, tools } = body;
-    this.ratios.learn(model, { messages, prompt, tools }, usage.prompt_tokens);
+    // A response may go on from others, which LM Studio counts along and the request does not have.
+    if (endpoint !== "responses") this.ratios.learn(model, { messages, prompt, tools }, usage.prompt_tokens);
     this.#budgets?.spend(caller, usage.prompt_tokens + usage.completion_tokens);
   }
 
