@@ -102,6 +102,20 @@ test("a prompt that cannot fit is refused before it is sent, once the model's co
   assert.equal(lm.generations.length, asked);
 });
 
+test("a response's prompt is checked too, as far as it is in the request", async () => {
+  await using chat = await startChat(lm, database.url);
+  await chat.get("/v1/models");
+  const asked = lm.generations.length;
+  const text = "river ".repeat(6_000);
+  for (const input of [text, [{ role: "user", content: [{ type: "input_text", text }] }]]) {
+    const refused = await chat.post("/v1/responses", { instructions: "Be brief.", input });
+    assert.equal(refused.status, 400);
+    const { error } = (await refused.json()) as { error: { code: string; message: string } };
+    assert.match(error.message, /Largest: message 2 \(user\) 6,0\d\d, system \d+\./);
+  }
+  assert.equal(lm.generations.length, asked);
+});
+
 test("a response says nothing of how a tokenizer counts: it may stand for a conversation before it", async () => {
   await using chat = await startChat(lm, database.url);
   await chat.get("/v1/models");

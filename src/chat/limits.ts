@@ -2,7 +2,7 @@ import type { Call } from "./complete.ts";
 import { checkContext, TokenRatios } from "./context-check.ts";
 import type { Usage } from "./lm-studio/chunk.ts";
 import type { TokenBudgets } from "./token-budgets.ts";
-import { partsOf, sumOf } from "./token-estimate.ts";
+import { type Prompt, partsOf, sumOf } from "./token-estimate.ts";
 
 type Limited = Pick<Call, "body" | "caller" | "endpoint">;
 
@@ -20,13 +20,12 @@ export class Limits {
    * Throws `ChatError` `context-length-exceeded`, where the prompt surely is longer than the context that the
    * model was loaded with, or `token-budget-spent`. Gives a promise only where the log has to be read first.
    */
-  admit({ body, caller }: Limited, contextTokens: number | undefined): Promise<void> | undefined {
-    const { model, messages, prompt, tools, max_tokens: maxTokens } = body;
+  admit({ body, caller, endpoint }: Limited, contextTokens: number | undefined): Promise<void> | undefined {
+    const { model } = body;
+    const maxTokens = body.max_tokens ?? body.max_output_tokens;
     checkContext({
+      ...promptOf(endpoint, body),
       model,
-      messages,
-      prompt,
-      tools,
       maxTokens: typeof maxTokens === "number" ? maxTokens : undefined,
       contextTokens,
       ratio: this.ratios.of(model),
@@ -37,17 +36,17 @@ export class Limits {
   /** Takes in what LM Studio counted of a call that it answered; what came from the cache is free. */
   spent({ body, caller, endpoint }: Limited, usage: Usage | undefined): void {
     if (!usage) return;
-    const { model, messages, prompt, tools } = body;
     // A response may go on from others, which LM Studio counts along and the request does not have.
-    if (endpoint !== "responses") this.ratios.learn(model, { messages, prompt, tools }, usage.prompt_tokens);
+    if (endpoint !== "responses") {
+      this.ratios.learn(body.model, promptOf(endpoint, body), usage.prompt_tokens);
+    }
     this.#budgets?.spend(caller, usage.prompt_tokens + usage.completion_tokens);
   }
 
   /** Takes in an answer that broke off or that nobody waited for, which LM Studio then does not count: estimated. */
-  spentAbout({ body, caller }: Limited, completionTokens: number): void {
+  spentAbout({ body, caller, endpoint }: Limited, completionTokens: number): void {
     if (!this.#budgets) return;
-    const { model, messages, prompt, tools } = body;
-    const promptTokens = sumOf(partsOf({ messages, prompt, tools })) * this.ratios.of(model);
+    const promptTokens = sumOf(partsOf(promptOf(endpoint, body))) * this.ratios.of(body.model);
     this.#budgets.spend(caller, Math.round(promptTokens) + completionTokens);
   }
 
@@ -61,4 +60,21 @@ export class Limits {
       "x-ratelimit-reset-tokens": `${budget.resetS}s`,
     };
   }
+}
+
+/** What takes up context. Of a response that goes on from others only what is new in it: there is more of it. */
+function promptOf(endpoint: Call["endpoint"], body: Call["body"]): Prompt {
+  const { messages, prompt, tools, instructions, input } = body;
+  if (endpoint !== "responses") return { messages, prompt, tools };
+  const items = typeof input === "string" ? [{ role: "user", content: input }] : (input as object[]);
+  return {
+    messages: [...(instructions ? [{ role: "system", content: instructions }] : []), ...items.map(messageOf)],
+    tools,
+  };
+}
+
+/** An item of a response's input as a message. A call and its outcome have their text elsewhere. */
+function messageOf(item: object): object {
+  const { role, type, content, output, arguments: args } = item as Record<string, unknown>;
+  return { role: role ?? type, content: content ?? output ?? args };
 }

@@ -50,7 +50,7 @@ function contentTokens(content: unknown, measure: (text: string) => number): num
   for (const part of content) {
     if (typeof part?.text === "string") tokens += measure(part.text);
     // The data: URL of a picture is no text.
-    else if (part?.type === "image_url") tokens += tokensPerImage;
+    else if (part?.type === "image_url" || part?.type === "input_image") tokens += tokensPerImage;
   }
   return tokens;
 }
