@@ -109,6 +109,27 @@ test("a full queue says when there will be room, as measured", () => {
   assert.equal(queue.length, 10);
 });
 
+test("in a full queue, the caller with the most waiting gives way to one with fewer", () => {
+  const queue = new Queue<Named>({ waitingMax: 4 });
+  for (const name of ["a1", "a2", "a3", "a4"]) queue.push(waiter(name), 1);
+  assert.equal(queue.push(waiter("b1", "people", "b", "other"), 1)?.name, "a4");
+  assert.equal(queue.push(waiter("b2", "people", "b"), 1)?.name, "a3");
+  assert.throws(() => queue.push(waiter("b3", "people", "b"), 1), { code: "queue-full" });
+  assert.throws(() => queue.push(waiter("a5"), 1), { code: "queue-full" });
+  assert.equal(queue.length, 4);
+});
+
+test("in a full queue, those who would go later give way to those who go before them", () => {
+  const queue = new Queue<Named>({ waitingMax: 2 });
+  queue.push(waiter("batch", "batch", "b"), 1);
+  queue.push(waiter("agent", "agent", "station"), 1);
+  assert.equal(queue.push(waiter("one"), 1)?.name, "batch");
+  assert.throws(() => queue.push(waiter("late", "batch", "c"), 1), { code: "queue-full" });
+  assert.equal(queue.push(waiter("two"), 1)?.name, "agent");
+  assert.throws(() => queue.push(waiter("three"), 1), { code: "queue-full" });
+  assert.deepEqual(admitted(queue, 9), ["one", "two"]);
+});
+
 test("huge questions fill the queue by their size", () => {
   const queue = new Queue<Named>();
   const huge = { ...waiter("huge"), size: 100 * 1024 * 1024 };

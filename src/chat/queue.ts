@@ -68,20 +68,33 @@ export class Queue<W extends Waiter> {
   }
 
   /**
-   * Lets a request wait. `slots` is how many the model answers at once, for an estimate. Throws `ChatError`
-   * `queue-full` with how long it takes until there is room.
+   * Lets a request wait. `slots` is how many the model answers at once, for an estimate. Where the queue is full, one
+   * of those who would go later gives way, or of the caller who has the most: it is out then, and given back. Throws
+   * `ChatError` `queue-full` where there is none.
    */
-  push(waiter: W, slots: number): void {
-    if (this.length >= this.#waitingMax || this.#chars + waiter.size > charsMax) {
-      const waitMs = this.waitMs(waiter.model, this.length, slots) ?? 1_000;
-      const retryAfterS = Math.min(retryAfterMaxS, Math.max(1, Math.ceil(waitMs / 1_000)));
-      const detail = `${this.length} questions wait for a model already; try again in ${retryAfterS} s.`;
-      throw new ChatError("queue-full", detail, { retryAfterS });
-    }
+  push(waiter: W, slots: number): W | undefined {
+    const isFull = this.length >= this.#waitingMax || this.#chars + waiter.size > charsMax;
+    const displaced = isFull ? this.#displacedBy(waiter) : undefined;
+    if (isFull && !displaced) throw this.full(waiter.model, slots);
+    if (displaced) this.remove(displaced);
     const waiters = this.#ringOf(waiter).get(waiter.caller);
     if (waiters) waiters.add(waiter);
     else this.#ringOf(waiter).set(waiter.caller, new Set([waiter]));
     this.#count(waiter, 1);
+    return displaced;
+  }
+
+  /** What one is told for whom there is no room: how long it takes until there is. */
+  full(model: string, slots: number): ChatError {
+    const waitMs = this.waitMs(model, this.length, slots) ?? 1_000;
+    const retryAfterS = Math.min(retryAfterMaxS, Math.max(1, Math.ceil(waitMs / 1_000)));
+    const detail = `${this.length} questions wait for a model already; try again in ${retryAfterS} s.`;
+    return new ChatError("queue-full", detail, { retryAfterS });
+  }
+
+  /** Whether anybody waits for this model. */
+  isWaitedFor(model: string): boolean {
+    return priorities.some((priority) => this.#rings[priority].has(model));
   }
 
   /** Puts one that had its turn, and failed, before all others of its priority. It was within the bound before. */
@@ -174,6 +187,31 @@ export class Queue<W extends Waiter> {
   waitMs(model: string, position: number, slots: number): number | undefined {
     const mean = this.#meanMs.get(model);
     return mean === undefined ? undefined : Math.round((mean * position) / Math.max(1, slots));
+  }
+
+  /**
+   * Who gives way to this one: the last of the caller who has the most waiting, of the lowest priority that anybody
+   * has. Within its own priority only a caller who has more than this one will have.
+   */
+  #displacedBy(waiter: W): W | undefined {
+    const lowest = priorities.findLast((priority) => this.#lengths[priority] > 0);
+    if (lowest === undefined || priorities.indexOf(lowest) < priorities.indexOf(waiter.priority)) {
+      return undefined;
+    }
+    const sums = new Map<string, { count: number; most: ReadonlySet<W> }>();
+    for (const ring of this.#rings[lowest].values()) {
+      for (const [caller, waiters] of ring) {
+        const { count = 0, most = waiters } = sums.get(caller) ?? {};
+        sums.set(caller, {
+          count: count + waiters.size,
+          most: waiters.size > most.size ? waiters : most,
+        });
+      }
+    }
+    const own = lowest === waiter.priority ? (sums.get(waiter.caller)?.count ?? 0) + 1 : 0;
+    const [first] = [...sums.values()].sort((one, other) => other.count - one.count);
+    const last = first && first.count > own ? [...first.most].at(-1) : undefined;
+    return last && this.#chars - last.size + waiter.size <= charsMax ? last : undefined;
   }
 
   #ringOf({ priority, model }: W): Ring<W> {

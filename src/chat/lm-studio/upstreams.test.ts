@@ -134,6 +134,20 @@ test("past its bound the queue refuses, and says for how long", async () => {
   assert.deepEqual([(await first).text, (await second).text], ["first", "second"]);
 });
 
+test("one who fills the queue locks out nobody else, and nobody who asks an idle model", async () => {
+  const { lm, answer } = await startPatient();
+  await using _lm = lm;
+  await using upstreams = open([lm.url], { concurrency: 1, waitingMax: 2 });
+  const first = ask(upstreams, "first");
+  const second = ask(upstreams, "second");
+  const third = ask(upstreams, "third");
+  const other = ask(upstreams, "of another caller", { caller: "b" });
+  await assert.rejects(third, { code: "queue-full" });
+  const elsewhere = ask(upstreams, "elsewhere", { model: "idle" });
+  for (const prompt of ["first", "elsewhere", "second", "of another caller"]) await answer(prompt);
+  await Promise.all([first, second, other, elsewhere]);
+});
+
 test("who leaves the queue is never sent, and who comes next moves up", async () => {
   const { lm, answer } = await startPatient();
   await using _lm = lm;

@@ -317,9 +317,11 @@ export class Upstreams implements AsyncDisposable {
     return new ChatError("model-not-found", detail, { cause: failure, param: "model" });
   }
 
-  /** A place at once, where nobody waits. Throws where there is none to wait for. */
+  /** A place at once, where nobody waits for it. Throws where there is none to wait for. */
   #takePlace(asked: Asked): Place | undefined {
-    if (this.#queue.length > 0) return undefined;
+    if (asked.priority === "batch" ? this.#queue.length > 0 : this.#queue.isWaitedFor(asked.model)) {
+      return undefined;
+    }
     const place = this.#choose(asked);
     if (place) place.active += 1;
     return place;
@@ -330,7 +332,10 @@ export class Upstreams implements AsyncDisposable {
     asked.begin = resolve;
     asked.refuse = reject;
     if (hadItsTurn) this.#queue.pushBack(asked);
-    else this.#queue.push(asked, this.#slotsOf(asked.model));
+    else {
+      const displaced = this.#queue.push(asked, this.#slotsOf(asked.model));
+      displaced?.refuse?.(this.#queue.full(displaced.model, this.#slotsOf(displaced.model)));
+    }
     const leave = () => {
       if (!this.#queue.remove(asked)) return;
       reject(asked.signal.reason);
