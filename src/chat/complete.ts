@@ -203,8 +203,9 @@ export function createComplete(parts: CompleteParts): Complete {
 
   /** Asks the model. The flight lands by itself, whoever is still aboard then. */
   function launch(call: Call, key: string, isRead: boolean): Flight {
-    const { model } = call.body;
-    const json = "response_format" in call.body;
+    const { model, response_format: format } = call.body;
+    // Clients may name plain text as well.
+    const json = (format as { type?: unknown } | null | undefined)?.type === "json_schema";
     const reader = readerFor(call.endpoint, { model, separates: call.separates, json, isRead, forms });
     const flight = new Flight(reader, call.priority);
     if (call.caching.read) flights.set(key, flight);

@@ -87,6 +87,12 @@ test("JSON that LM Studio put into the reasoning comes as the content", async ()
   );
 });
 
+test("JSON in the reasoning stays there where plain text was asked for by name", async () => {
+  lm.script({ text: '{"a":"plan"}', textInReasoning: true });
+  const { choices } = await complete({ ...hello, response_format: { type: "text" } });
+  assert.deepEqual([choices[0].message.content, choices[0].message.reasoning_content], ["", '{"a":"plan"}']);
+});
+
 test("tool calls come whole, and streamed in pieces that join to the same", async () => {
   const call = { name: "where", arguments: { subject: "the old leopard" }, id: "call-1" };
   lm.script({ toolCalls: [call, { ...call, id: "call-2" }] });
