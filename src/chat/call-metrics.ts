@@ -32,7 +32,7 @@ export function callMetrics(app: App): CallObserver {
   });
   const duration = new Histogram({
     name: "gen_ai_client_operation_duration_seconds",
-    help: "Time of a call that a model was asked for, queue and log included, seconds",
+    help: "Time of a call that had no answer of an earlier or identical one, queue and log included, seconds",
     labelNames: ["gen_ai_operation_name", "gen_ai_request_model", "error_type"] as const,
     buckets: [0.01, 0.04, 0.16, 0.64, 2.56, 10.24, 40.96, 163.84],
     registers,

@@ -51,6 +51,8 @@ export interface Call {
   readonly caching: Caching;
   /** Aborted when the caller leaves. */
   readonly stop: AbortController;
+  /** Told where it was and what its time went into before its failure is thrown. */
+  readonly failed?: (source: Source, timing: Timing) => void;
   readonly log: FastifyBaseLogger;
 }
 
@@ -164,6 +166,7 @@ export function createComplete(parts: CompleteParts): Complete {
           call.log.warn({ err: reason, interactionId: call.id }, "failed call not stored");
         });
       }
+      call.failed?.(trip.source, trip.timing());
       throw error;
     }
   }

@@ -64,6 +64,11 @@ for (const name of names) {
     const response = await chat.post("/chat", { prompt: name, model: name });
     const problem = (await response.json()) as { code: string; status: number };
     assert.deepEqual([response.status, problem.code], [status, code]);
+    assert.equal(response.headers.get("x-cache"), "MISS");
+    assert.match(
+      response.headers.get("server-timing") ?? "",
+      /log;dur=[\d.]+, overhead;dur=[\d.]+, total;dur=/,
+    );
     const row = (await chat.rows()).find(({ id }) => id === response.headers.get("x-interaction-id"));
     assert.deepEqual([row.outcome, row.cached], [code, false]);
     assert.ok(row.error.length > 10);
@@ -92,6 +97,7 @@ for (const name of names) {
       );
     } else {
       assert.equal(response.status, status);
+      assert.match(response.headers.get("server-timing") ?? "", /overhead;dur=/);
       const { error } = (await response.json()) as { error: { code: string } };
       assert.equal(error.code, code.replaceAll("-", "_"));
       assert.equal(response.headers.get("x-should-retry"), status >= 500 ? "false" : null);

@@ -4,7 +4,7 @@ import type { App } from "../../http/app.ts";
 import { problems } from "../../http/problem.ts";
 import { uuidv7 } from "../../http/uuid.ts";
 import type { RouteParts } from "../app.ts";
-import type { Answer, Call } from "../complete.ts";
+import type { Answer, Call, Source, Timing } from "../complete.ts";
 import { stopWhenGone } from "../event-stream.ts";
 import { type Continued, continueSession, messagesOf } from "../session.ts";
 import { tokensWithin } from "../token-limit.ts";
@@ -171,6 +171,7 @@ async function callOf(
     sessionId,
     separates: true,
     stop: stopWhenGone(reply),
+    failed: (source: Source, timing: Timing) => setProvenance(reply, source, timing),
   } as const;
   const continued =
     sessionId === undefined

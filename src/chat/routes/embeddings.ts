@@ -83,6 +83,7 @@ export function embeddingsRoute(app: App, parts: RouteParts): void {
       body: askedBody("embeddings", body, parts.config),
       separates: false,
       stop: stopWhenGone(reply),
+      failed: (source, timing) => setProvenance(reply, source, timing),
     });
     setProvenance(reply, source, timing);
     setAnsweringModel(reply, body.model, completion.head.model);

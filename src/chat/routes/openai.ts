@@ -185,6 +185,7 @@ export function openAiRoutes(app: App, parts: RouteParts): void {
       // A raw continuation is what the caller asked for, tags included.
       separates: endpoint === "chat",
       stop: stopWhenGone(reply),
+      failed: (source, timing) => setProvenance(reply, source, timing),
     };
     reply.header("x-interaction-id", call.id);
     const form = headers["x-reasoning"] ?? "separate";

@@ -84,6 +84,7 @@ export function responsesRoute(app: App, parts: RouteParts): void {
         separates: false,
         caching: { ...asker.caching, ...(isStateless(body) ? {} : never) },
         stop: stopWhenGone(reply),
+        failed: (source, timing) => setProvenance(reply, source, timing),
       };
       reply.header("x-interaction-id", call.id);
       if (body.stream) {
