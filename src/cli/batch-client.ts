@@ -27,7 +27,7 @@ const RemoteBatch = Type.Object({
   ),
   metadata: nullable(Type.Record(Type.String(), Type.String())),
 });
-const RemoteList = Type.Object({ data: Type.Array(RemoteBatch) });
+const RemoteList = Type.Object({ data: Type.Array(RemoteBatch), has_more: Type.Boolean() });
 const RemoteFile = Type.Object({ id: Type.String() });
 const Refusal = Type.Object({ error: Type.Object({ message: Type.String() }) });
 
@@ -97,8 +97,17 @@ export class BatchClient {
 
   /** The newest 100. */
   async list(): Promise<RemoteBatch[]> {
-    const response = await this.#request("/v1/batches?limit=100");
-    return checked(RemoteList, await response.json()).data;
+    return (await this.#page()).data;
+  }
+
+  /** Every batch there is, the newest first, fetched as they are asked for. */
+  async *all(): AsyncGenerator<RemoteBatch, void> {
+    for (let after: string | undefined; ; ) {
+      const { data, has_more } = await this.#page(after);
+      yield* data;
+      after = data.at(-1)?.id;
+      if (!has_more || after === undefined) return;
+    }
   }
 
   /** Whether what a batch has made is still there: files can be deleted, and expire. */
@@ -123,6 +132,12 @@ export class BatchClient {
       if (error instanceof Error && "syscall" in error) throw error;
       throw new BatchClientError("the answers broke off while they were fetched");
     }
+  }
+
+  async #page(after?: string): Promise<Static<typeof RemoteList>> {
+    const rest = after === undefined ? "" : `&after=${encodeURIComponent(after)}`;
+    const response = await this.#request(`/v1/batches?limit=100${rest}`);
+    return checked(RemoteList, await response.json());
   }
 
   async #hasFile(id: string): Promise<boolean> {

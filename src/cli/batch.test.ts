@@ -344,6 +344,25 @@ test("questions whose answers were deleted on the server are asked anew", async 
   assert.match(third.err, /^deleted\.txt was answered before, as /);
 });
 
+test("the same questions find their batch behind however many newer ones", async () => {
+  answering();
+  const file = write("long-ago.txt", ["Do stoats dance?"]);
+  assert.equal((await run(file)).code, 0);
+  // Of another file each, as a script leaves them that asks a folder of files.
+  await query(
+    chat.pool,
+    `insert into batches (id, caller, endpoint, input_file_id, completion_window, status, created_at, expires_at)
+     select 'batch_f' || lpad(n::text, 31, '0'), caller, endpoint, input_file_id, completion_window, 'completed', now(), now()
+     from batches, generate_series(1, 250) n
+     where id = (select max(id) from batches)`,
+  );
+  const asked = lm.generations.length;
+  const again = await run(file);
+  await query(chat.pool, "delete from batches where id like 'batch_f%'");
+  assert.match(again.err, /^long-ago.txt was answered before, as batch_/);
+  assert.deepEqual([again.code, lm.generations.length], [0, asked]);
+});
+
 test("a cancelled batch gives what was answered, with exit code 1", async () => {
   const from = lm.generations.length;
   lm.script((request) =>

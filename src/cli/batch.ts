@@ -127,14 +127,18 @@ async function begin(
   await using input = await prepareInput(file, options, signal);
   const same = ({ status, metadata }: RemoteBatch) =>
     good.has(status) && metadata?.[hashName] === input.sha256;
-  const earlier = options.again ? [] : (await client.list()).filter(same);
-  for (const before of earlier) {
-    if (!(await client.hasFilesOf(before))) continue;
+  let gone: RemoteBatch | undefined;
+  for await (const before of options.again ? [] : client.all()) {
+    if (!same(before)) continue;
+    if (!(await client.hasFilesOf(before))) {
+      gone ??= before;
+      continue;
+    }
     const state = before.status === "completed" ? "was answered before" : "is being answered already";
     err.write(`${plain(basename(file))} ${state}, as ${before.id}; --again asks anew\n`);
     return before;
   }
-  if (earlier[0]) err.write(`the answers of ${earlier[0].id} were deleted on the server: asking anew\n`);
+  if (gone) err.write(`the answers of ${gone.id} were deleted on the server: asking anew\n`);
   const input_file_id = await client.upload(input.path, basename(file));
   try {
     const created = await client.create({
