@@ -63,9 +63,9 @@ export async function insertLines(client: Client, batchId: string, lines: readon
 }
 
 /**
- * Takes lines that nobody runs, those of the oldest batch first, for a while: whoever has them says so again
- * and again with `renewLeases`, or they are taken from it. The database's clock counts, for servers of
- * several machines share it.
+ * Takes lines that nobody runs for a while: first those that ask the model of the oldest batch, and of them a line of
+ * each caller in turn, from its oldest batch on. Whoever has them says so again and again with `renewLeases`, or they are
+ * taken from it. The database's clock counts, for servers of several machines share it.
  */
 export async function claimLines(
   pool: Pool,
@@ -78,29 +78,36 @@ export async function claimLines(
     readonly except: { readonly batches: readonly string[]; readonly callers: readonly string[] };
   },
 ): Promise<ClaimedLine[]> {
-  const { rows } = await query<ClaimedLine>(pool, {
+  const { rows } = await query<ClaimedLine & { waits: boolean; turn: number }>(pool, {
     name: "claim-batch-lines",
     text: `
-      with free as (
-        select l.batch_id, l.line, b.caller, b.endpoint
+      with due as (
+        select id, caller, endpoint, model, row_number() over (partition by caller order by id) as turn
+        from batches
+        where status = 'in_progress' and expires_at > $4 and not caller = any($5::text[]) and not id = any($6::text[])
+          and exists (select from batch_lines where batch_id = id and state = 'pending')
+      ),
+      free as (
+        select l.batch_id, l.line, b.caller, b.endpoint, b.waits,
+          row_number() over (partition by b.waits, b.caller order by l.batch_id, l.line) as turn
         from (
-          select id, caller, endpoint from batches
-          where status = 'in_progress' and expires_at > $4 and not caller = any($5::text[]) and not id = any($6::text[])
-            and exists (select from batch_lines where batch_id = id and state = 'pending')
-          order by id limit ${batchesPerClaim}
+          -- To change the model takes as long as many lines do: those of another one wait.
+          select id, caller, endpoint, model is distinct from (select model from due order by id limit 1) as waits
+          from due
+          order by waits, turn, id limit ${batchesPerClaim}
         ) b
         cross join lateral (
           select batch_id, line from batch_lines
           where batch_id = b.id and state = 'pending'
           order by line limit $3 for update skip locked
         ) l
-        order by l.batch_id, l.line limit $3
+        order by waits, turn, batch_id limit $3
       )
       update batch_lines l
       set state = 'running', leased_by = $1, leased_until = now() + make_interval(secs => $2)
       from free f
       where l.batch_id = f.batch_id and l.line = f.line
-      returning l.batch_id as "batchId", l.line, f.caller, f.endpoint, l.body`,
+      returning l.batch_id as "batchId", l.line, f.caller, f.endpoint, l.body, f.waits, f.turn::integer`,
     values: [
       claim.holder,
       claim.leaseMs / 1000,
@@ -110,7 +117,10 @@ export async function claimLines(
       claim.except.batches,
     ],
   });
-  return rows.sort((a, b) => (a.batchId < b.batchId ? -1 : a.batchId > b.batchId ? 1 : a.line - b.line));
+  const inTurn = rows.sort(
+    (a, b) => Number(a.waits) - Number(b.waits) || a.turn - b.turn || (a.batchId < b.batchId ? -1 : 1),
+  );
+  return inTurn.map(({ waits: _waits, turn: _turn, ...line }) => line);
 }
 
 /** Keeps lines for a while longer; gives those that are still this server's. */

@@ -573,6 +573,36 @@ test("where a caller's tokens of the day are spent its batches rest, and those o
   client = new OpenAI({ baseURL: `${chat.url}/v1`, apiKey: "none" });
 });
 
+test("callers take turns: a short batch of one does not wait for the end of another's long one", async () => {
+  const gate = Promise.withResolvers<void>();
+  lm.script(async (request) => {
+    await gate.promise;
+    return echo(request);
+  });
+  const env = { PUGMARK_API_KEYS: "long:0123456789abcdef:write,short:fedcba9876543210:write" };
+  await using shared = await startChat(lm, database.url, env, { batches: settings });
+  const beginAs = async (apiKey: string, name: string, count: number) => {
+    const caller = new OpenAI({ baseURL: `${shared.url}/v1`, apiKey });
+    const lines = Array.from({ length: count }, (_, index) => line(`${name}-${index}`));
+    const file = await toFile(Buffer.from(lines.join("\n")));
+    const { id: input_file_id } = await caller.files.create({ file, purpose: "batch" });
+    const { id } = await caller.batches.create({ input_file_id, endpoint, completion_window: "24h" });
+    await eventually(() => caller.batches.retrieve(id), is("in_progress"));
+    return () => eventually(() => caller.batches.retrieve(id), is("completed"));
+  };
+  const since = lm.generations.length;
+  const longEnds = await beginAs("0123456789abcdef", "long", 1_000);
+  const shortEnds = await beginAs("fedcba9876543210", "short", 3);
+  gate.resolve();
+  await shortEnds();
+  await longEnds();
+  // Two servers have claimed up to 128 lines each before.
+  const order = asked(since);
+  const last = order.indexOf("short-2");
+  assert.ok(last >= 0 && last < 500, `the last of the short batch was asked as number ${last}`);
+  assert.equal(order.length, 1_003);
+});
+
 test("a caller may have 100 batches under way, and is told when there are more", async () => {
   await query(
     chat.pool,
