@@ -43,6 +43,18 @@ test("a database that is away is told as such, and without its address or passwo
   await pool.end();
 });
 
+test("a database whose disk is full is told apart from one that does not answer", async () => {
+  const pool = openPool({ url: database.url, name: "test" });
+  // A disk cannot be filled for a test; what Postgres says then can.
+  const write = "do $$ begin raise exception 'could not extend file' using errcode = 'disk_full'; end $$";
+  await assert.rejects(query(pool, write), {
+    code: "database-away",
+    message: /disk of the database is full/,
+  });
+  await ping(pool);
+  await pool.end();
+});
+
 test("a transaction that throws leaves nothing behind, and its connection is used again", async () => {
   const pool = openPool({ url: database.url, name: "test", max: 1 });
   const insert = "insert into devices (id, key) values (gen_random_uuid(), 'gone')";

@@ -43,7 +43,7 @@ export async function ping(pool: Pool): Promise<void> {
   await query(pool, "select 1");
 }
 
-/** Runs one statement. Throws `StoreError` `database-away` where the database cannot be reached. */
+/** Runs one statement. Throws `StoreError` `database-away` where the database cannot be reached, or its disk is full. */
 export async function query<Row extends pg.QueryResultRow>(
   runner: Pool | pg.PoolClient,
   statement: string | pg.QueryConfig,
@@ -83,9 +83,13 @@ export async function transaction<T>(pool: Pool, work: (client: pg.PoolClient) =
   }
 }
 
+/** SQLSTATE of a database that cannot write any more. */
+const diskFull = "53100";
+const awayMessage = "The database does not answer; try again in a moment.";
+const fullMessage = "The disk of the database is full: nothing more is stored until there is room on it.";
+
 function translate(error: unknown): unknown {
   if (error instanceof StoreError || !isConnectionError(error)) return error;
-  return new StoreError("database-away", "The database does not answer; try again in a moment.", {
-    cause: error,
-  });
+  const isFull = (error as { code?: unknown }).code === diskFull;
+  return new StoreError("database-away", isFull ? fullMessage : awayMessage, { cause: error });
 }
