@@ -474,6 +474,32 @@ test("a line that fails again and again fails alone; one that is refused fails a
   assert.equal(times("too long"), 1);
 });
 
+test("of a body that its route would refuse, the error names the field as the route does", async () => {
+  lm.script(echo);
+  const bodies = [
+    {},
+    { messages: "hello" },
+    { messages: [{ content: "hello" }] },
+    { messages: [{ role: "user", content: "hello" }], n: 2 },
+  ];
+  const lines = bodies.map((body, index) =>
+    JSON.stringify({ custom_id: String(index), method: "POST", url: endpoint, body }),
+  );
+  const done = await ended((await begin(lines)).id);
+  const errors = (await linesOf(done.error_file_id)).map(({ response }) => response.body.error);
+  const asRoute = await Promise.all(
+    bodies.map(async (body) => {
+      const { error } = (await (await chat.post(endpoint, body)).json()) as { error: { param: unknown } };
+      return error;
+    }),
+  );
+  assert.deepEqual(errors, asRoute);
+  assert.deepEqual(
+    errors.map(({ param }) => param),
+    ["messages", "messages", "messages[0].role", "n"],
+  );
+});
+
 test("a person who asks while a batch runs is answered long before it ends", async () => {
   lm.script(async (request) => ({ ...echo(request), tokenDelayMs: 20 }));
   const { id } = await begin(Array.from({ length: 100 }, (_, index) => line(`people-${index}`)));

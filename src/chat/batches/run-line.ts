@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from "fastify";
-import { Check } from "typebox/value";
+import type { TSchema } from "typebox";
+import { Check, Errors } from "typebox/value";
 import type { Config } from "../../config/config.ts";
 import { EdgeError, toProblem } from "../../http/problem.ts";
 import { uuidv7 } from "../../http/uuid.ts";
@@ -7,7 +8,7 @@ import type { ClaimedLine, LineResult } from "../../store/batch-lines.ts";
 import { askedBody } from "../asked-body.ts";
 import type { Call, Complete } from "../complete.ts";
 import { openAiAnswer } from "../openai-answer.ts";
-import { openAiError } from "../openai-format.ts";
+import { blamedParam, openAiError } from "../openai-format.ts";
 import { type AskedOf, batchEndpoints } from "./endpoints.ts";
 import { type Failing, failingOf } from "./failing.ts";
 
@@ -54,7 +55,7 @@ export async function runLine(line: ClaimedLine, parts: RunParts, stop: AbortCon
     const result: LineResult = {
       ...key,
       statusCode: problem.status,
-      response: JSON.stringify(openAiError(problem)),
+      response: JSON.stringify(openAiError(problem, blamedParam(error))),
       inputTokens: 0,
       outputTokens: 0,
       reasoningTokens: 0,
@@ -68,12 +69,8 @@ export async function runLine(line: ClaimedLine, parts: RunParts, stop: AbortCon
 /** Throws an `AppError` where the line asks for what its route would refuse. */
 function callOf(id: string, line: ClaimedLine, body: AskedOf, parts: RunParts, stop: AbortController): Call {
   const asked = batchEndpoints[line.endpoint];
-  if (!asked || !Check(asked.schema, body)) {
-    throw new EdgeError(
-      "request-invalid",
-      `The body is not what ${line.endpoint} takes; /docs describes it.`,
-    );
-  }
+  if (!asked) throw new EdgeError("request-invalid", `${line.endpoint} is no endpoint of batches here.`);
+  if (!Check(asked.schema, body)) throw invalidBody(asked.schema, body);
   return {
     id,
     route: line.endpoint,
@@ -89,4 +86,15 @@ function callOf(id: string, line: ClaimedLine, body: AskedOf, parts: RunParts, s
     stop,
     log: parts.log,
   };
+}
+
+/** Names the field that is wrong, as the route does by the validator of its server. */
+function invalidBody(schema: TSchema, body: AskedOf): EdgeError {
+  const [first] = Errors(schema, body);
+  if (!first) return new EdgeError("request-invalid", "The body is not what /docs describes.");
+  const { instancePath, message, params } = first;
+  const missingProperty = "requiredProperties" in params ? params.requiredProperties[0] : undefined;
+  const fault = missingProperty === undefined ? message : `must have required property '${missingProperty}'`;
+  const error = new EdgeError("request-invalid", `body${instancePath} ${fault}`);
+  return Object.assign(error, { validation: [{ instancePath, params: { missingProperty } }] });
 }
