@@ -315,6 +315,16 @@ test("left while its answers are fetched, the command leaves no half of them and
   );
 });
 
+test("a time that no batch may take is a mistake of use, with what is meant", async () => {
+  const file = write("hurry.txt", ["hurry"]);
+  for (const window of ["1.5h", "0h", "2w", "31d", "43201m"]) {
+    const { code, err } = await pugmark(file, "--window", window);
+    assert.match(err, /'--window <time>' argument '.*' is invalid\. A time from 1m to 30d is needed/);
+    assert.equal(code, 2);
+  }
+  assert.equal((await pugmark(file, "--window", "30d")).code, 0);
+});
+
 test("questions of which no batch is made do not stay on the server", async () => {
   const before = await filesThere();
   const { code } = await run(write("window.txt", ["window"]), { window: "soon" });

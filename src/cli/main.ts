@@ -374,7 +374,7 @@ function program(): Command {
     .option("--model <name>", "the model to ask (default: DEEPSEEK_MODEL)")
     .option("--system <text>", "instructions for the model, with every question")
     .option("--endpoint <path>", "which endpoint answers (default: /v1/chat/completions)")
-    .option("--window <time>", "how long it may take: 30m, 24h, 7d (default: 24h)")
+    .option("--window <time>", "how long it may take: 30m, 24h, 7d, up to 30d (default: 24h)", batchWindow)
     .addOption(
       new Option("--resume <id>", "watch this batch, and write its answers").conflicts([
         "model",
@@ -720,6 +720,17 @@ function count(text: string): number {
 /** An empty word would mean everything. */
 function wordOf(text: string): string {
   if (text === "") throw new InvalidArgumentError("It must not be empty.");
+  return text;
+}
+
+const minutesOf: Readonly<Record<string, number>> = { m: 1, h: 60, d: 1_440 };
+
+/** As the chat server takes it, which would say so only once the questions are uploaded. */
+function batchWindow(text: string): string {
+  const [, count, unit = ""] = /^([1-9]\d{0,4})([mhd])$/.exec(text) ?? [];
+  const minutes = Number(count) * (minutesOf[unit] ?? Number.NaN);
+  if (!(minutes <= 30 * 1_440))
+    throw new InvalidArgumentError("A time from 1m to 30d is needed: 30m, 24h, 7d.");
   return text;
 }
 
