@@ -460,6 +460,15 @@ test("answers go to standard output or a pipe as they come, and refusals to a fi
   assert.equal(linesOf(errors)[0].custom_id, "no");
 });
 
+test("answers that find the disk full are kept on the server, and it says how to fetch them", async () => {
+  answering();
+  const { code, err } = await run(write("full.txt", ["Do gulls sleep?"]), { output: "/dev/full" });
+  const [, id] = /^(batch_\w+): 1 lines/.exec(err) ?? [];
+  assert.match(err, /\/dev\/full .*cannot be written \(ENOSPC.*\)/);
+  assert.ok(err.endsWith(`\`pugmark batch --resume ${id}\` fetches its answers.\n`), err);
+  assert.equal(code, 1);
+});
+
 test("a place that answers cannot go to is told before anything is uploaded", async () => {
   const before = await filesThere();
   const file = write("place.txt", ["Where do gulls sleep?"]);

@@ -82,6 +82,11 @@ export async function batch(
       return exitInterrupted;
     }
     if (error instanceof BatchInputError) return fail(`${file}: ${error.message}`, 2);
+    // A disk that is full, or gone, after what may have been hours.
+    if (ended && error instanceof Error && "syscall" in error) {
+      const where = `${outputs.answers} or ${outputs.errors}`;
+      return fail(`${where} cannot be written (${error.message}); ${howToFetch(ended.id)}`, 1);
+    }
     if (!(error instanceof BatchClientError)) throw error;
     if (id === undefined) return fail(error.message, error.status === 400 || error.status === 413 ? 2 : 1);
     return fail(error.status === 404 ? error.message : `${error.message}; ${howToGoOn(id)}`, 1);
@@ -259,8 +264,12 @@ function rowOf({ id, status, request_counts, created_at }: RemoteBatch): string[
 /** What becomes of a batch that is left, where there is one already. */
 function farewell(id: string | undefined, isOver: boolean): string {
   if (id === undefined) return "Stopped; nothing was asked.";
-  if (isOver) return `${id} is over; \`pugmark batch --resume ${id}\` fetches its answers.`;
+  if (isOver) return `${id} is over; ${howToFetch(id)}`;
   return `${id} goes on. ${howToGoOn(id)}`;
+}
+
+function howToFetch(id: string): string {
+  return `\`pugmark batch --resume ${id}\` fetches its answers.`;
 }
 
 function howToGoOn(id: string): string {
