@@ -88,6 +88,7 @@ export async function createChat({ config, pool, clock = Date.now, batches }: Ch
   cacheMetrics(app.metrics, cache);
   const folder = join(config.PUGMARK_HOME, "journal", "chat");
   const redact = redactionOf(config.INTERACTION_REDACT);
+  const contents = config.CHAT_LOG_CONTENTS === "true" ? (redact ?? ((text: string) => text)) : undefined;
   const interactions = openInteractionLog({ pool, folder, log: app.log, redact });
   app.addHook("onClose", () => interactions[Symbol.asyncDispose]());
   const days = config.INTERACTION_RETENTION_DAYS;
@@ -106,7 +107,7 @@ export async function createChat({ config, pool, clock = Date.now, batches }: Ch
       began: metrics.began,
       ended: (call, end) => {
         metrics.ended(call, end);
-        logCall(call, end, config.CHAT_LOG_CONTENTS === "true");
+        logCall(call, end, contents);
       },
     },
     limits,

@@ -1,14 +1,16 @@
+import { type Redact, redactIn } from "../store/interaction-record.ts";
 import { overheadMs } from "./call-metrics.ts";
 import type { Call, CallEnd } from "./complete.ts";
 
 /**
  * One line in the server's own log for each call: where it came from, what became of it and what it took, and
- * nothing of what was asked and said unless `showsContents`. What the model was not asked for is told at `debug`.
+ * nothing of what was asked and said unless `contents` is there, which hides of that what nobody may read. What the
+ * model was not asked for is told at `debug`.
  */
 export function logCall(
   call: Call,
   { outcome, source, timing, completion }: CallEnd,
-  showsContents: boolean,
+  contents: Redact | undefined,
 ): void {
   const wasAsked = source.cache === "MISS" || source.cache === "BYPASS";
   if (!wasAsked && !/^(debug|trace)$/.test(call.log.level)) return;
@@ -28,7 +30,7 @@ export function logCall(
       firstTokenMs: rounded(timing.firstTokenMs),
       totalMs: rounded(timing.totalMs),
       overheadMs: rounded(overheadMs(timing)),
-      ...(showsContents ? { asked: call.body, answered: completion?.text } : {}),
+      ...(contents ? redactIn({ asked: call.body, answered: completion?.text }, contents) : {}),
     },
     "call ended",
   );

@@ -63,11 +63,11 @@ test("started as a service it says when it is ready, and told to stop it finishe
 });
 
 for (const contents of ["false", "true"]) {
-  test(`a call is a line in the server's log; its words are there with CHAT_LOG_CONTENTS=true alone (${contents})`, async (t) => {
+  test(`a call is a line in the server's log; its words, less the redacted, with CHAT_LOG_CONTENTS=true alone (${contents})`, async (t) => {
     const home = mkdtempSync(join(tmpdir(), "pugmark-chat-"));
     t.after(() => rmSync(home, { recursive: true }));
     await using database = await testDatabase();
-    await using lm = await startLmStudio({ respond: () => ({ text: "answered-words" }) });
+    await using lm = await startLmStudio({ respond: () => ({ text: "answered-words secret-nest" }) });
     const port = await freePort();
     const child = start({
       DATABASE_URL: database.url,
@@ -76,6 +76,7 @@ for (const contents of ["false", "true"]) {
       PUGMARK_HOME: home,
       NOTIFY_FD: "3",
       CHAT_LOG_CONTENTS: contents,
+      INTERACTION_REDACT: "secret-\\w+",
     });
     let printed = "";
     child.stdout?.on("data", (text) => {
@@ -84,7 +85,7 @@ for (const contents of ["false", "true"]) {
     const ready = child.stdio[3];
     assert.ok(ready);
     await once(ready, "data");
-    const body = JSON.stringify({ prompt: "asked-words", model: "qwen" });
+    const body = JSON.stringify({ prompt: "asked-words secret-roost", model: "qwen" });
     const headers = { "content-type": "application/json" };
     const response = await fetch(`http://127.0.0.1:${port}/chat`, { method: "POST", body, headers });
     const { interaction_id } = (await response.json()) as { interaction_id: string };
@@ -96,5 +97,6 @@ for (const contents of ["false", "true"]) {
     assert.ok(totalMs > 0);
     assert.equal(/asked-words/.test(printed), contents === "true");
     assert.equal(/answered-words/.test(printed), contents === "true");
+    assert.doesNotMatch(printed, /secret-/);
   });
 }

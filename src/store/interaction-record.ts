@@ -108,7 +108,9 @@ function ownLine(ref: number, interaction: NewInteraction, redact: Redact | unde
 }
 
 /** The value with every text in it redacted; names of fields stay. */
-function redactIn(value: unknown, redact: Redact): unknown {
+export function redactIn(value: object, redact: Redact): object;
+export function redactIn(value: unknown, redact: Redact): unknown;
+export function redactIn(value: unknown, redact: Redact): unknown {
   if (typeof value === "string") return redact(value);
   if (Array.isArray(value)) return value.map((item) => redactIn(item, redact));
   if (value === null || typeof value !== "object") return value;
