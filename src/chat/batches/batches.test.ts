@@ -606,7 +606,9 @@ test("callers take turns: a short batch of one does not wait for the end of anot
     return echo(request);
   });
   const env = { PUGMARK_API_KEYS: "long:0123456789abcdef:write,short:fedcba9876543210:write" };
-  await using shared = await startChat(lm, database.url, env, { batches: settings });
+  // The clock of the other server, which takes uploads of hours ago for broken off.
+  const clock = () => Date.now() + clockMs;
+  await using shared = await startChat(lm, database.url, env, { batches: settings, clock });
   const beginAs = async (apiKey: string, name: string, count: number) => {
     const caller = new OpenAI({ baseURL: `${shared.url}/v1`, apiKey });
     const lines = Array.from({ length: count }, (_, index) => line(`${name}-${index}`));
