@@ -197,6 +197,52 @@ test("a row that the project refuses is set aside with its reason, and goes on c
   ]);
 });
 
+test("a deletion that the project refuses is set aside once, also of a row that was edited before", async () => {
+  await using mirror = await testMirror(project);
+  const { pool } = mirror;
+  await pool.query("insert into subjects (id, name) values (gen_random_uuid(), 'still worn')");
+  await mirror.start();
+  const count = "select count(*)::int as count from subjects where name = 'still worn'";
+  await eventually(
+    () => rowsOf(there, count),
+    ([row]) => row.count === 1,
+  );
+  await mirror.stop();
+  // Another station has put a device on it meanwhile.
+  await there.query(
+    `with worn as (
+       insert into devices (id, key, station_id, changed_by)
+       select gen_random_uuid(), 'worn elsewhere', id, id from (select gen_random_uuid() as id) as station
+       returning id, station_id
+     )
+     insert into deployments (id, device_id, subject_id, station_id, changed_by)
+     select gen_random_uuid(), worn.id, subjects.id, worn.station_id, worn.station_id
+     from worn, subjects where name = 'still worn'`,
+  );
+  await pool.query("update subjects set species = 'Martes' where name = 'still worn'");
+  await pool.query("delete from subjects where name = 'still worn'");
+  await pool.query("insert into subjects (id, name) values (gen_random_uuid(), 'behind it')");
+  await mirror.start();
+  await eventually(
+    () => rowsOf(there, "select count(*)::int as count from subjects where name = 'behind it'"),
+    ([row]) => row.count === 1,
+  );
+  const [status] = await eventually(
+    () => mirror.ask("GET /status"),
+    ([seen]) => seen?.changes_waiting === 0,
+  );
+  const parked = (status?.parked ?? []) as Record<string, unknown>[];
+  assert.deepEqual(
+    parked.filter(({ direction }) => direction === "push").map(({ table, deleted }) => [table, deleted]),
+    [["subjects", true]],
+  );
+  await there.query(
+    "delete from deployments where subject_id in (select id from subjects where name = 'still worn')",
+  );
+  await mirror.ask("POST /retry");
+  assert.deepEqual(await rowsOf(there, count), [{ count: 0 }]);
+});
+
 test("the history of before is sent on command, goes on where it was, and is compared", async () => {
   await using mirror = await testMirror(project, { names: ["none"] });
   for (const part of [0, 1, 2]) await mirror.positions.ingest(fixes(`old-${part}`, 3_000));

@@ -123,7 +123,8 @@ export class Sender {
       if (missing.length > 0) late.push({ table, keys: [], gone: missing });
     }
     for (const { table, gone } of late.toReversed()) await this.#remove(table, gone, failures, signal);
-    return failures;
+    // What was edited and then deleted is deleted twice, and may be refused twice.
+    return [...new Map(failures.map((failure) => [nameOf(failure), failure])).values()];
   }
 
   /** Sends the rows of these keys and gives the keys of those that there are not any more. */
@@ -317,6 +318,10 @@ function deletions({ key }: ChosenTable, keys: readonly RowKey[]): RowKey[][] {
       group.slice(part * deletedMax, (part + 1) * deletedMax),
     ),
   );
+}
+
+function nameOf({ table, key }: Failure): string {
+  return `${table.name} ${key.id} ${key.time}`;
 }
 
 /** What was refused, to be tried once more, in the order of ranks. */
