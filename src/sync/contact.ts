@@ -16,6 +16,7 @@ export class Contact {
   readonly #pace: Pace;
   readonly #alarmPace = new Pace({ firstMs: 1_000, mostMs: 60_000 });
   #isTroubled = false;
+  #failures = 0;
 
   /** `firstMs`: how long it is left alone after a first failure. */
   constructor(parts: ContactParts, firstMs: number) {
@@ -26,6 +27,11 @@ export class Contact {
   /** Epoch milliseconds of the next try where nothing gets through; 0 where it does. */
   get nextTryAt(): number {
     return Math.max(this.#pace.nextTryAt, this.#alarmPace.nextTryAt);
+  }
+
+  /** How often nothing got through, since ever. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** Ends the waiting now. */
@@ -45,6 +51,7 @@ export class Contact {
     const pace = verdictOf(reply) === "alarm" ? this.#alarmPace : this.#pace;
     pace.failed(this.#parts.project.quietMs);
     this.#isTroubled = true;
+    this.#failures += 1;
     await this.#parts.onTrouble(troubleOf(reply));
   }
 

@@ -57,6 +57,11 @@ export class ProjectReader {
     this.#contact = new Contact(parts, 200);
   }
 
+  /** How often nothing got through, since ever. */
+  get failures(): number {
+    return this.#contact.failures;
+  }
+
   /** Asks again now where it waits. */
   hurry(): void {
     this.#contact.hurry();

@@ -121,6 +121,11 @@ export class Puller implements AsyncDisposable {
     this.#worker.wake();
   }
 
+  /** How often nothing got through, since ever. */
+  get failures(): number {
+    return this.#reader.failures;
+  }
+
   /** Looks at once, and tries again at once where nothing gets through, and what was set aside. */
   hurry(): void {
     this.#isAsked = true;

@@ -129,6 +129,25 @@ test("an outage delays and loses nothing, slows nobody, and is told", async () =
   assert.deepEqual([after?.push_error, after?.pull_error, after?.changes_waiting], [null, null, 0]);
 });
 
+test("one failure is none: what is sent on command is tried once more", async () => {
+  await using proxy = await startFaultProxy({ target: project.url, seed: 3, rate: 0, faults: [500] });
+  await using mirror = await testMirror({ ...project, url: proxy.url });
+  await mirror.start();
+  for (let round = 0; round < 5; round += 1) {
+    await eventually(
+      () => mirror.ask("GET /status"),
+      ([status]) => status?.state === "idle",
+    );
+    proxy.storm(1);
+    const isMet = proxy.arrivals(1);
+    await mirror.positions.ingest(fixes(`deadlocked-${round}`, 10));
+    await isMet;
+    const pushed = mirror.ask("POST /push");
+    proxy.calm();
+    assert.equal((await pushed).at(-1)?.kind, "done");
+  }
+});
+
 test("a key that the project does not take is an alarm, and nothing is lost until it does", async () => {
   await using mirror = await testMirror(project);
   await mirror.positions.ingest(fixes("keyless", 10));

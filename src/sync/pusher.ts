@@ -76,6 +76,11 @@ export class Pusher implements AsyncDisposable {
     return this.#sender.nextTryAt;
   }
 
+  /** How often nothing got through, since ever. */
+  get failures(): number {
+    return this.#sender.failures;
+  }
+
   /** Looks for changes at once, and tries again at once what waits. */
   hurry(): void {
     this.#sender.hurry();

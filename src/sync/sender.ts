@@ -68,6 +68,11 @@ export class Sender {
     return this.#contact.nextTryAt;
   }
 
+  /** How often nothing got through, since ever. */
+  get failures(): number {
+    return this.#contact.failures;
+  }
+
   /** Tries again now what waits. */
   hurry(): void {
     this.#contact.hurry();

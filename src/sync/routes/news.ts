@@ -2,6 +2,7 @@ import type { Pool } from "../../store/pool.ts";
 import { isWaiting, newestChange } from "../../store/sync-changes.ts";
 import { readSyncReport } from "../../store/sync-state.ts";
 import type { SyncContext } from "../app.ts";
+import type { Puller } from "../puller.ts";
 import type { Pusher } from "../pusher.ts";
 import { mirrorElsewhere, SyncError } from "../sync-error.ts";
 
@@ -28,6 +29,9 @@ export interface FetchingNews {
   readonly error: string | null;
 }
 
+/** A connection that broke, or a deadlock of two stations, is not yet worth anybody's attention. */
+const triesMax = 3;
+
 /** Gives news until all that waits now is sent or parked, and with `isPatient` the history as well, however long it takes. */
 export async function* untilSent(
   { pool, pusher }: Pick<SyncContext, "pool" | "pusher">,
@@ -35,6 +39,7 @@ export async function* untilSent(
   signal: AbortSignal,
 ): AsyncGenerator<SendingNews> {
   const newest = await newestChange(pool);
+  const failuresMax = pusher.failures + triesMax;
   pusher.hurry();
   for (;;) {
     // Listened to first: what happens while the database is read is not missed.
@@ -43,8 +48,7 @@ export async function* untilSent(
     if (!pusher.history.isUnderWay && !(await isWaiting(pool, newest))) return;
     const news = await progressOf(pool, pusher);
     yield news;
-    if (news.error !== null && !isPatient)
-      throw new SyncError("project-unreachable", `Nothing gets through: ${news.error}`);
+    if (news.error !== null && !isPatient) refuse(news.error, pusher, failuresMax);
     await changed;
   }
 }
@@ -64,6 +68,7 @@ export async function* untilPulled(
 ): AsyncGenerator<FetchingNews> {
   // What is under way may have read past the place of what is asked for.
   const wanted = puller.rounds + (puller.state === "pulling" || puller.state === "waiting" ? 2 : 1);
+  const failuresMax = puller.failures + triesMax;
   puller.hurry();
   while (!signal.aborted) {
     // Listened to first: what happens while the database is read is not missed.
@@ -74,8 +79,18 @@ export async function* untilPulled(
     const { pull_error } = await readSyncReport(pool);
     const error = puller.state === "waiting" ? pull_error : null;
     yield { kind: "progress", table, rows_pulled: rowsPulled, rows_total: rowsTotal, error };
-    if (error !== null && !isPatient)
-      throw new SyncError("project-unreachable", `Nothing gets through: ${error}`);
+    if (error !== null && !isPatient) refuse(error, puller, failuresMax);
     await changed;
   }
+}
+
+/** Throws once nothing got through for so often, and until then has it tried again at once. */
+function refuse(
+  error: string,
+  worker: Pick<Pusher | Puller, "failures" | "hurry">,
+  failuresMax: number,
+): void {
+  if (worker.failures >= failuresMax)
+    throw new SyncError("project-unreachable", `Nothing gets through: ${error}`);
+  worker.hurry();
 }
