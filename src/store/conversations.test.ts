@@ -221,7 +221,8 @@ test("a deleted conversation is gone with every interaction of it, and nobody el
 test("conversations and calls of another station are nobody's here, whatever its callers are called", async () => {
   const place = await turn("shared", 1);
   await useConversation(pool, { ...key("shared"), title: "Ours", at: new Date(2_000) });
-  await pool.query("update interactions set station_id = $2 where id = $1", [place.id, randomUUID()]);
+  const theirs = randomUUID();
+  await pool.query("update interactions set station_id = $2 where id = $1", [place.id, theirs]);
   await pool.query(
     `insert into conversations (caller, id, title, created_at, last_used_at, station_id)
      values ('local', 'shared', 'Theirs', now(), now(), $1), ('local', 'theirs', 'Theirs', now(), now(), $1)`,
@@ -233,7 +234,7 @@ test("conversations and calls of another station are nobody's here, whatever its
   assert.equal(await findConversation(pool, key("theirs")), undefined);
   const listed = await listConversations(pool, "local", { limit: 100 });
   assert.ok(listed.every(({ title }) => title !== "Theirs"));
-  assert.equal(await findInteraction(pool, place.id), undefined);
+  assert.equal((await findInteraction(pool, place.id))?.station, theirs);
   assert.deepEqual(await listInteractions(pool, { sessionId: "shared", limit: 10 }), []);
   assert.equal(await removeConversation(pool, key("theirs")), undefined);
   assert.equal(await removeConversation(pool, key("shared")), 0);
