@@ -3,7 +3,7 @@ import { giveWay, type PulledDeployment } from "./guesses.ts";
 import { type Client, type Pool, query, transaction } from "./pool.ts";
 import { ensurePartitions, keepLastPositions } from "./pulled-positions.ts";
 import { type Landed, readLanded } from "./sync-changes.ts";
-import { columnsOf, type MirroredTable, matches, quoted, type RowKey } from "./sync-rows.ts";
+import { authorOf, columnsOf, type MirroredTable, matches, quoted, type RowKey } from "./sync-rows.ts";
 
 /** A row as the project gives it: JSON, by column. */
 export type PulledRow = Readonly<Record<string, unknown>>;
@@ -268,7 +268,7 @@ async function withoutGuesses(client: Client, items: readonly Item[]): Promise<I
   return items.filter(({ key: { id } }) => !beaten.has(id));
 }
 
-/** Those of the keys that have a row here, without those that the project has not heard the newest of. */
+/** Those of the keys that have a row here, without those that this station changed without the project's knowing. */
 async function withoutOwnNews(
   client: Client,
   table: MirroredTable,
@@ -280,7 +280,9 @@ async function withoutOwnNews(
   if (known.length === 0) return [];
   const waiting = await waitingIn(client, table, known, false);
   await assertNothingLanded(client, `${table.name} sent`, landed);
-  return known.filter((_, index) => !waiting.has(index));
+  if (waiting.size === 0) return known;
+  const own = await present(client, table, known, `t.${authorOf(table)} is null`);
+  return known.filter((_, index) => !(waiting.has(index) && own.has(index)));
 }
 
 /** After the look at what waits: what has left the outbox since the project was asked had left it by then. */
@@ -288,14 +290,19 @@ async function assertNothingLanded(client: Client, what: string, landed: Landed)
   if ((await readLanded(client)).get(what) !== landed.get(what)) throw new Overtaken(`${what} meanwhile`);
 }
 
-/** The places in the list of those keys that there is a row of. */
-async function present(client: Client, table: MirroredTable, keys: readonly RowKey[]): Promise<Set<number>> {
+/** The places in the list of those keys that there is a row of, and one for which that holds. */
+async function present(
+  client: Client,
+  table: MirroredTable,
+  keys: readonly RowKey[],
+  holds = "true",
+): Promise<Set<number>> {
   if (keys.length === 0) return new Set();
   const { rows } = await query<{ ordinal: number }>(
     client,
     `select ordinal::int as ordinal
      from unnest($1::uuid[], $2::timestamptz[]) with ordinality as wanted (id, "time", ordinal)
-     where exists (select from public.${quoted(table.name)} t where ${matches(table)})`,
+     where exists (select from public.${quoted(table.name)} t where ${matches(table)} and ${holds})`,
     columnsOf(keys),
   );
   return new Set(rows.map(({ ordinal }) => ordinal - 1));

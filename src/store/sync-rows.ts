@@ -26,6 +26,8 @@ export interface MirroredTable {
 /** A row as it goes over: its key, and the whole of it as JSON text, or null where there was no more room. */
 export interface SentRow {
   readonly key: RowKey;
+  /** Whether it is as this station made or changed it last; else it came from the project so. */
+  readonly isOwn: boolean;
   readonly json: string | null;
 }
 
@@ -65,19 +67,24 @@ export async function readRows(
       ? `coalesce(t.${name}, $3::uuid) as ${name}`
       : `t.${name}`;
   });
-  const { rows } = await query<{ ordinal: number; json: string | null }>(
+  const { rows } = await query<{ ordinal: number; isOwn: boolean; json: string | null }>(
     pool,
     `with found as materialized (
-       select ordinal, row_to_json(r)::text as json
+       select ordinal, r.${authorOf(table)} = $3::uuid as is_own, row_to_json(r)::text as json
        from unnest($1::uuid[], $2::timestamptz[]) with ordinality as wanted (id, "time", ordinal)
        join lateral (select ${columns.join(", ")} from public.${quoted(table.name)} t where ${matches(table)}) r on true
      )
-     select ordinal::int as ordinal,
+     select ordinal::int as ordinal, is_own as "isOwn",
        case when sum(octet_length(json)) over so_far <= $4 or row_number() over so_far = 1 then json end as json
      from found window so_far as (order by ordinal rows unbounded preceding) order by ordinal`,
     [...columnsOf(keys), station, bytesMax],
   );
-  return rows.map(({ ordinal, json }) => ({ key: keys[ordinal - 1] as RowKey, json }));
+  return rows.map(({ ordinal, ...row }) => ({ key: keys[ordinal - 1] as RowKey, ...row }));
+}
+
+/** The column that says which station a row is as it is of; null: this one. */
+export function authorOf({ isEdited }: MirroredTable): string {
+  return isEdited ? "changed_by" : "station_id";
 }
 
 /** Those of the keys that there is no row of. */

@@ -83,7 +83,7 @@ export class History {
     const table = tables.find(({ name }) => name === current?.table);
     if (!current || !table) return false;
     const keys = await keysAfter(pool, table, current.after, stepKeys);
-    if (keys.length > 0) await sender.deliver([{ table, keys, gone: [] }], signal);
+    if (keys.length > 0) await sender.deliver([{ table, keys, gone: [], isHistory: true }], signal);
     const next: TableProgress = {
       ...current,
       after: keys.at(-1) ?? current.after,

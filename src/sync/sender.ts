@@ -23,6 +23,8 @@ export interface Delivery {
   readonly keys: readonly RowKey[];
   /** Those that may be gone: they are deleted first, before what takes their place comes. */
   readonly gone: readonly RowKey[];
+  /** Sends also those that came from the project as they are: it may have lost them. */
+  readonly isHistory?: boolean;
 }
 
 /** One row that the project refused. */
@@ -117,51 +119,45 @@ export class Sender {
    */
   async #attempt(deliveries: readonly Delivery[], signal: AbortSignal): Promise<Failure[]> {
     const failures: Failure[] = [];
-    const late: Delivery[] = [];
     for (const { table, gone } of deliveries.toReversed()) {
       if (gone.length === 0) continue;
       const keys = table.isEdited ? await missingKeys(this.#parts.pool, table, gone) : gone;
       await this.#remove(table, keys, failures, signal);
     }
-    for (const { table, keys } of deliveries) {
-      const missing = await this.#upsert(table, keys, failures, signal);
-      if (missing.length > 0) late.push({ table, keys: [], gone: missing });
-    }
-    for (const { table, gone } of late.toReversed()) await this.#remove(table, gone, failures, signal);
-    // What was edited and then deleted is deleted twice, and may be refused twice.
+    for (const delivery of deliveries) await this.#upsert(delivery, failures, signal);
+    // What was deleted and made anew may be refused twice.
     return [...new Map(failures.map((failure) => [nameOf(failure), failure])).values()];
   }
 
-  /** Sends the rows of these keys and gives the keys of those that there are not any more. */
+  /**
+   * Sends the rows of these keys that there still are. Of those that came from the project so, only the history sends what
+   * the project may have lost: it may have deleted them meanwhile, and would have them back.
+   */
   async #upsert(
-    table: ChosenTable,
-    keys: readonly RowKey[],
+    { table, keys, isHistory = false }: Delivery,
     failures: Failure[],
     signal: AbortSignal,
-  ): Promise<RowKey[]> {
+  ): Promise<void> {
     const { pool, station } = this.#parts;
     const waiting = keys.toReversed();
-    const missing: RowKey[] = [];
     const lane = async (stop: AbortSignal) => {
       while (waiting.length > 0) {
         const asked = waiting.splice(-(this.#chunks.get(table.name) ?? rowsMax)).reverse();
         const rows = await readRows(pool, table, asked, { station, bytesMax });
-        const found = new Set(rows.map(({ key }) => key));
-        missing.push(...asked.filter((key) => !found.has(key)));
         const whole = rows.filter(({ json }) => json !== null);
+        const wanted = isHistory ? whole : whole.filter(({ isOwn }) => isOwn);
         waiting.push(...rows.flatMap(({ key, json }) => (json === null ? [key] : [])).reverse());
         this.#chunks.set(table.name, Math.min(rowsMax, Math.max(1, 2 * whole.length)));
-        if (whole.length > 0)
+        if (wanted.length > 0)
           await this.#send(
             table,
-            whole.map((row) => prepared(table, row)),
+            wanted.map((row) => prepared(table, row)),
             failures,
             stop,
           );
       }
     };
     await together(lanesOf(table), lane, signal);
-    return missing;
   }
 
   async #send(
@@ -338,6 +334,8 @@ function again(failures: readonly Failure[]): Delivery[] {
       table,
       keys: refused.filter(({ isDeleted }) => !isDeleted).map(({ key }) => key),
       gone: refused.filter(({ isDeleted }) => isDeleted).map(({ key }) => key),
+      // Whatever was sent once was to be sent.
+      isHistory: true,
     }));
 }
 

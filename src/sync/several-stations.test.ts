@@ -261,6 +261,27 @@ test("everything that a station sends again brings nothing back that another one
   assert.equal(await count(projectPool, "public.subjects where name = 'gone'"), 0);
 });
 
+test("what a station edited, and another one edited later and then deleted, is not brought back by the first", async () => {
+  await query(hill.pool, "insert into public.subjects (id, name) values (gen_random_uuid(), 'brief')");
+  await agree(hill, valley);
+  await valley.disconnect();
+  await query(valley.pool, "update public.subjects set species = 'theirs' where name = 'brief'");
+  await query(hill.pool, "update public.subjects set species = 'ours' where name = 'brief'");
+  await agree(hill);
+  // As the valley has it once it has fetched that, with its own edit not yet sent.
+  await query(
+    valley.pool,
+    `begin; set local pugmark.applying = 'on';
+     update public.subjects set species = 'ours', changed_at = now(), changed_by = '${hill.id}' where name = 'brief';
+     commit`,
+  );
+  await query(hill.pool, "delete from public.subjects where name = 'brief'");
+  await agree(hill);
+  await valley.connect();
+  await agree(hill, valley);
+  assert.equal(await count(projectPool, "public.subjects where name = 'brief'"), 0);
+});
+
 test("a row that a station cannot take is set aside there, and is tried again when that is asked for", async () => {
   // A name that the hill has given to a subject of its own, with an id of its own.
   const id = "00000000-0000-4000-8000-0000000000aa";
