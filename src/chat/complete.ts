@@ -176,8 +176,8 @@ export function createComplete(parts: CompleteParts): Complete {
     const looked = read ? cache.get(key, maxAgeS) : undefined;
     const found = looked instanceof Promise ? await looked : looked;
     if (!found) {
-      if (onlyIfCached) throw new ChatError("cache-miss", "There is no answer to this in the cache.");
       if (read && cache.isOn) trip.source = { cache: "MISS" };
+      if (onlyIfCached) throw new ChatError("cache-miss", "There is no answer to this in the cache.");
       return undefined;
     }
     trip.source = { cache: "HIT", ageS: found.ageS };

@@ -118,6 +118,7 @@ test("only-if-cached never asks the model: without a kept answer it fails, and t
   const before = lm.generations.length;
   const miss = await post();
   assert.deepEqual([miss.status, ((await miss.json()) as { code: string }).code], [504, "cache-miss"]);
+  assert.equal(miss.headers.get("x-cache"), "MISS");
   assert.equal(lm.generations.length, before);
   assert.equal((await rowOf(miss.headers.get("x-interaction-id") ?? "")).outcome, "cache-miss");
   await ask({ prompt: "Known?" });
