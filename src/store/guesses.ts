@@ -7,7 +7,7 @@ import { type Client, query } from "./pool.ts";
  */
 export const bareGuess = "1970-01-01T00:00:00Z";
 export const toldGuess = "1970-01-02T00:00:00Z";
-const guessesEnd = "1971-01-01T00:00:00Z";
+export const guessesEnd = "1971-01-01T00:00:00Z";
 
 /** A deployment as it is pulled, as far as it matters here. */
 export interface PulledDeployment {

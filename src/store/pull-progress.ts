@@ -49,7 +49,10 @@ export async function moveCursor(
   return rowCount === 1;
 }
 
-/** Begins to read everything, each table from its first row; `head` is where the feed goes on afterwards. */
+/**
+ * Begins to read everything, each table from its first row. The feed goes on where it was, since it alone tells what is gone,
+ * or, where it has never been read, from `head`.
+ */
 export async function beginPull(
   client: Client,
   head: Cursor,
@@ -57,11 +60,17 @@ export async function beginPull(
 ): Promise<void> {
   await query(
     client,
-    "update sync.state set pull_xid = $1::text::xid8, pull_seq = $2, pulled_at = null where project_id = $3",
+    `update sync.state set pull_xid = coalesce(pull_xid, $1::text::xid8),
+       pull_seq = case when pull_xid is null then $2 else pull_seq end, pulled_at = null where project_id = $3`,
     [head.xid, head.seq, head.project],
   );
   await query(client, "delete from sync.pull_progress");
   await addPulls(client, tables);
+}
+
+/** Where the feed does not go on from where it was: everything is to be read, and then what comes from now on. */
+export async function forgetCursor(pool: Pool): Promise<void> {
+  await query(pool, "update sync.state set pull_xid = null, pull_seq = null");
 }
 
 /** These tables are to be read, each from its first row, beside whatever was or is read. */

@@ -33,7 +33,7 @@ after(async () => {
 const id = (number: number) => `00000000-0000-4000-8000-${String(number).padStart(12, "0")}`;
 
 function pulled(table: string, rows: readonly PulledRow[], gone: readonly RowKey[] = []): Pulled {
-  return { table: tables.get(table) as MirroredTable, rows, gone };
+  return { table: tables.get(table) as MirroredTable, source: "feed", rows, gone };
 }
 
 const apply = async (...all: Pulled[]) =>
@@ -135,18 +135,92 @@ test("what others deleted goes, but not what is newer here than they know", asyn
   );
 });
 
-test("what was deleted twice, and cannot be, is set aside once", async () => {
+test("what others deleted, twice, stays where it is referred to, and is sent again", async () => {
   await apply(
     pulled("subjects", [subject(25)]),
     pulled("devices", [{ ...subject(1), id: id(25), key: "twice" }]),
     pulled("deployments", [deployment(25, 25, { device_id: id(25) })]),
   );
   const gone = [id(25), id(25)].map((each) => ({ id: each, time: null }));
+  const before = await waiting();
   const [applied] = await apply(pulled("subjects", [], gone));
+  assert.deepEqual([applied?.deleted, applied?.parked], [0, 0]);
+  assert.deepEqual(
+    (await rowsOf("subjects", `id = '${id(25)}'`)).map((row) => row.changed_by),
+    [null],
+  );
+  assert.equal(await waiting(), before + 1);
+  await query(owner, "truncate sync.changes");
+  await apply(pulled("deployments", [], gone), pulled("subjects", [], gone));
+  assert.deepEqual(await rowsOf("subjects", `id = '${id(25)}'`), []);
+});
+
+test("what others deleted and is referred to here is set aside once where this station sends nothing of its table", async () => {
+  await apply(
+    pulled("subjects", [subject(26)]),
+    pulled("devices", [{ ...subject(1), id: id(26), key: "unsent" }]),
+    pulled("deployments", [deployment(26, 26, { device_id: id(26) })]),
+  );
+  const gone = [id(26), id(26)].map((each) => ({ id: each, time: null }));
+  await query(owner, "update sync.mirrored_tables set is_recorded = false where table_name = 'subjects'");
+  const [applied] = await apply(pulled("subjects", [], gone));
+  await query(owner, "update sync.mirrored_tables set is_recorded = true where table_name = 'subjects'");
   assert.deepEqual([applied?.deleted, applied?.parked], [0, 1]);
-  assert.deepEqual(await parked("subjects"), [{ id: id(25), code: "23503", attempts: 1 }]);
+  assert.deepEqual(await parked("subjects"), [{ id: id(26), code: "23503", attempts: 1 }]);
   await apply(pulled("deployments", [], gone), pulled("subjects", [], gone));
   assert.deepEqual(await parked("subjects"), []);
+});
+
+test("what was made anew takes the place of what is here, however new that is, but for what is still to be sent", async () => {
+  const changed_at = "2027-01-01T00:00:00+00:00";
+  await apply(
+    pulled(
+      "subjects",
+      [27, 28, 29].map((number) => subject(number, { changed_at })),
+    ),
+  );
+  await query(pool, "update public.subjects set species = 'to be sent' where id = $1", [id(28)]);
+  const anew = [27, 28, 29].map((number) => subject(number, { species: "anew" }));
+  const gone = [27, 28].map((number) => ({ id: id(number), time: null }));
+  await apply(pulled("subjects", anew, gone));
+  const species = (number: number) =>
+    rowsOf("subjects", `id = '${id(number)}'`).then(([row]) => row?.species);
+  assert.deepEqual(await Promise.all([27, 28, 29].map(species)), ["anew", "to be sent", null]);
+  assert.deepEqual(await rowsOf("subjects", `id = '${id(27)}'`), [subject(27, { species: "anew" })]);
+  // Of the same version, it is none of this station's edits.
+  const sameVersion = subject(27, { species: "anew", attributes: { again: true } });
+  await apply(pulled("subjects", [sameVersion], gone.slice(0, 1)));
+  assert.deepEqual(await rowsOf("subjects", `id = '${id(27)}'`), [sameVersion]);
+});
+
+test("a fix that was deleted and told anew, by whomever, is as it was told", async () => {
+  const time = "2023-01-01T00:00:00+00:00";
+  const at = { device_id: id(34) };
+  await apply(pulled("positions", [position(time, at)]));
+  const anew = position(time, { ...at, lat: 7, station_id: project });
+  await apply(pulled("positions", [anew], [{ id: id(34), time }]));
+  const [row] = await rowsOf("positions", `device_id = '${id(34)}'`);
+  assert.deepEqual([row?.lat, row?.station_id], [7, project]);
+});
+
+test("what is to be sent, and was deleted by another, is sent once more: it may have been there before", async () => {
+  await apply(pulled("subjects", [subject(32)]));
+  await query(pool, "update public.subjects set species = 'on its way' where id = $1", [id(32)]);
+  const before = await waiting();
+  await apply(pulled("subjects", [], [{ id: id(32), time: null }]));
+  assert.equal(await waiting(), before + 1);
+});
+
+test("what this station made and deleted is deleted again where another brought it back, unless it asks for it", async () => {
+  const own33 = subject(33, { station_id: own, changed_by: own });
+  const gone = [{ id: id(33), time: null }];
+  const before = await waiting();
+  await apply(pulled("subjects", [own33], gone));
+  assert.deepEqual(await rowsOf("subjects", `id = '${id(33)}'`), []);
+  assert.equal(await waiting(), before + 1);
+  await query(owner, "truncate sync.changes");
+  await apply({ ...pulled("subjects", [own33], gone), source: "keys" });
+  assert.equal((await rowsOf("subjects", `id = '${id(33)}'`)).length, 1);
 });
 
 test("what was deleted here and not yet in the project does not come back", async () => {
@@ -159,6 +233,14 @@ test("what was deleted here and not yet in the project does not come back", asyn
     (await rowsOf("subjects", `id in ('${id(30)}', '${id(31)}')`)).map((row) => row.id),
     [id(31)],
   );
+  // The project may have known of it, and have it anew: it is asked again when it surely knows.
+  const asked = async () => (await parked("subjects")).filter((row) => row.id === id(30)).length;
+  assert.equal(await asked(), 1);
+  await apply(pulled("subjects", [subject(30, later)]));
+  assert.equal(await asked(), 1);
+  await query(owner, "truncate sync.changes");
+  await apply({ ...pulled("subjects", [], [{ id: id(30), time: null }]), source: "keys" });
+  assert.equal(await asked(), 0);
 });
 
 test("the deployments of a device are replaced in one go, with subjects that are new and others that go", async () => {

@@ -2,17 +2,20 @@ import { lockRegistry } from "./devices.ts";
 import { giveWay, type PulledDeployment } from "./guesses.ts";
 import { type Client, type Pool, query, transaction } from "./pool.ts";
 import { ensurePartitions, keepLastPositions } from "./pulled-positions.ts";
-import { type Landed, readLanded } from "./sync-changes.ts";
+import { addChange, type Landed, readLanded } from "./sync-changes.ts";
+import { foreignKeyViolation, wantBack } from "./sync-parked.ts";
 import { authorOf, columnsOf, type MirroredTable, matches, quoted, type RowKey } from "./sync-rows.ts";
 
 /** A row as the project gives it: JSON, by column. */
 export type PulledRow = Readonly<Record<string, unknown>>;
 
-/** What the project says of a table: rows as they are there, and keys whose rows are there no longer. */
+/** What the project says of a table: rows as they are there, and keys whose rows are gone, or were made anew and are in both. */
 export interface Pulled {
   readonly table: MirroredTable;
   readonly rows: readonly PulledRow[];
   readonly gone: readonly RowKey[];
+  /** The feed of changes; or a table, read from end to end, of which the feed tells the rest; or keys that were asked for. */
+  readonly source: "feed" | "table" | "keys";
 }
 
 /** What came of it, in rows of one table. */
@@ -37,9 +40,10 @@ export interface ApplyOptions {
 
 /**
  * Brings what was pulled into the station's own tables, in one transaction, unrecorded by the outbox. Rows that this
- * station made come back as its own. Of an edited row the newer version stays, which the database itself decides. What
- * this station has deleted and not yet told the project does not come back. A row that the database refuses is tried
- * again after all others, since it may have waited for one of them, and then set aside. Throws `StoreError`
+ * station made come back as its own. Of an edited row the newer version stays, which the database itself decides; but one
+ * that was made anew takes the place of what is here. What this station has deleted and not yet told the project does not
+ * come back. A row that the database refuses is tried again after all others, since it may have waited for one of them, and
+ * then set aside; one that was deleted, but is referred to here, is kept instead and sent again. Throws `StoreError`
  * `database-away`, and `Overtaken`, after which the project is to be asked again.
  */
 export async function applyPulled(
@@ -56,6 +60,7 @@ export async function applyPulled(
     const steps = await stepsOf(client, pulled, sides);
     await run(steps, client);
     for (const one of pulled) await letGo(client, one);
+    for (const step of steps) await keepReferred(client, step);
     for (const step of steps) await park(client, step);
     const applied = pulled.map(({ table }) => outcomeOf(table.name, steps));
     await settle?.(client, applied);
@@ -103,7 +108,7 @@ async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides):
     if (items.length > 0) steps.push({ table, isDelete, items, run, changed: 0, refused: [] });
   };
   for (const { table, rows, gone } of parentsFirst.toReversed()) {
-    // What was deleted twice, or deleted and made anew, is one key.
+    // What was deleted twice is one key.
     const byName = new Map(gone.map((key) => [nameOf(key), key]));
     for (const row of rows) byName.delete(nameOf(keyOf(table, row)));
     const keys = await withoutOwnNews(client, table, [...byName.values()], sides.landed);
@@ -114,13 +119,23 @@ async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides):
       (items) => remove(client, table, items),
     );
   }
-  for (const { table, rows } of parentsFirst) {
+  for (const one of parentsFirst) {
+    const { table, rows, gone } = one;
     // A statement may meet a row once only; of several the last is the newest.
     const byKey = new Map(rows.map((row) => [nameOf(keyOf(table, row)), row]));
     const items = [...byKey.values()].map((row) => ({ key: keyOf(table, row), row }));
-    const wanted = await withoutOwnDeletes(client, table, items, sides.landed);
+    const wanted = await withoutRisen(client, one, await withoutOwnDeletes(client, one, items, sides), sides);
     const kept = table.name === "deployments" ? await withoutGuesses(client, wanted) : wanted;
-    add(table, false, kept, (some) => store(client, table, some, sides));
+    const again = gone.filter((key) => byKey.has(nameOf(key)));
+    const replaced = new Set((await withoutOwnNews(client, table, again, sides.landed)).map(nameOf));
+    const isAnew = ({ key }: Item) => replaced.has(nameOf(key));
+    add(
+      table,
+      false,
+      kept.filter((item) => !isAnew(item)),
+      (some) => store(client, table, some, sides),
+    );
+    add(table, false, kept.filter(isAnew), (some) => replace(client, table, some, sides));
   }
   return steps;
 }
@@ -169,11 +184,25 @@ function refusalOf(error: unknown): Omit<Refusal, "item"> | undefined {
   return /^(22|23)/.test(code) ? { code, reason: error.message } : undefined;
 }
 
+/** Stores rows in the place of what was deleted in the project before they were made: no version of that is newer. */
+async function replace(
+  client: Client,
+  table: MirroredTable,
+  items: readonly Item[],
+  sides: Sides,
+): Promise<number> {
+  await client.query("set local pugmark.made_anew = 'on'");
+  const stored = await store(client, table, items, sides, takenPlace);
+  await client.query("set local pugmark.made_anew = 'off'");
+  return stored;
+}
+
 async function store(
   client: Client,
   table: MirroredTable,
   items: readonly Item[],
   { stationId, projectId }: Sides,
+  wins = table.isEdited ? newVersion : sameFact,
 ): Promise<number> {
   const rows = items.map(({ row }) => row ?? {});
   // A project that is older or newer than this station has other columns.
@@ -191,7 +220,7 @@ async function store(
     `insert into ${name} as mine (${columns.map(quoted).join(", ")})
      select ${values.join(", ")} from jsonb_populate_recordset(null::${name}, $1) as pulled
      order by ${key}
-     on conflict (${key}) do update set ${table.isEdited ? newVersion(columns) : sameFact(table, columns)}`,
+     on conflict (${key}) do update set ${wins(table, columns)}`,
     [JSON.stringify(rows), stationId, projectId],
   );
   if (table.name === "positions")
@@ -202,22 +231,28 @@ async function store(
   return stored.rowCount ?? 0;
 }
 
+/** What is its own on both sides, this station knows best: the project may have less of it. */
+function takenPlace(table: MirroredTable, columns: readonly string[]): string {
+  const author = authorOf(table);
+  return `${newVersion(table, columns)} where mine.${author} is not null or excluded.${author} is not null`;
+}
+
 /** The table's trigger compares the versions, and leaves the row as it is where its own is the newer one. */
-function newVersion(columns: readonly string[]): string {
+function newVersion(_table: MirroredTable, columns: readonly string[]): string {
   return columns.map((column) => `${quoted(column)} = excluded.${quoted(column)}`).join(", ");
 }
 
 /**
  * What both this station and another one were told is the other's where that came to the project first. Where the two
  * differ in anything else, as they do when the project has a coarser one, what is here stays; but what is another
- * station's on both sides is what that says now: it may have deleted it, and told it anew.
+ * station's is what the project says now: it may have been deleted, and told anew.
  */
 function sameFact(table: MirroredTable, columns: readonly string[]): string {
   const credit = ["station_id", "received_at"].filter((column) => table.columns.includes(column));
   const rest = (row: string) => `to_jsonb(${row}) - '{${credit.join(",")}}'::text[]`;
   const isCredited = `mine.station_id is null and ${rest("mine")} = ${rest("excluded")}`;
-  const isRetold = "mine.station_id = excluded.station_id and to_jsonb(mine) <> to_jsonb(excluded)";
-  return `${newVersion(columns)} where excluded.station_id is not null and (${isCredited} or ${isRetold})`;
+  const isRetold = "mine.station_id is not null and to_jsonb(mine) <> to_jsonb(excluded)";
+  return `${newVersion(table, columns)} where excluded.station_id is not null and (${isCredited} or ${isRetold})`;
 }
 
 async function remove(client: Client, table: MirroredTable, items: readonly Item[]): Promise<number> {
@@ -236,12 +271,16 @@ async function remove(client: Client, table: MirroredTable, items: readonly Item
   return removed.rowCount ?? 0;
 }
 
-/** Those of the rows that this station has not deleted without the project's knowing. */
+/**
+ * Those of the rows that this station has not deleted without the project's knowing. Of one that it made anew since, the
+ * newer version stays; of what has none, its own goes to the project after the deletion. The project is asked for the others
+ * again: it may know of the deletion, and have the row anew since.
+ */
 async function withoutOwnDeletes(
   client: Client,
-  table: MirroredTable,
+  { table, source }: Pulled,
   items: readonly Item[],
-  landed: Landed,
+  { landed }: Sides,
 ): Promise<Item[]> {
   if (items.length === 0) return [];
   const waiting = await waitingIn(
@@ -252,12 +291,44 @@ async function withoutOwnDeletes(
   );
   await assertNothingLanded(client, `${table.name} deleted`, landed);
   if (waiting.size === 0) return [...items];
+  const there = table.isEdited
+    ? await present(
+        client,
+        table,
+        items.map(({ key }) => key),
+      )
+    : new Set();
+  const isDeleted = (_: Item, index: number) => waiting.has(index) && !there.has(index);
+  const reason = "deleted here: the project is asked again once it knows";
+  const refusals = items
+    .filter(isDeleted)
+    .map(({ key }) => ({ table: table.name, key, isDeleted: false, code: "", reason }));
+  if (source !== "table") await wantBack(client, refusals);
+  return items.filter((item, index) => !isDeleted(item, index));
+}
+
+/**
+ * Those of the rows that this station has not deleted with the project's knowing. Of what it made itself it alone says
+ * that there is one again; another station that sends everything may have brought it back, and it is deleted again.
+ */
+async function withoutRisen(
+  client: Client,
+  { table, gone, source }: Pulled,
+  items: readonly Item[],
+  { stationId }: Sides,
+): Promise<readonly Item[]> {
+  const deleted = new Set(source === "feed" ? gone.map(nameOf) : []);
+  const own = items.filter(
+    ({ key, row }) => deleted.has(nameOf(key)) && row?.[authorOf(table)] === stationId,
+  );
   const there = await present(
     client,
     table,
-    items.map(({ key }) => key),
+    own.map(({ key }) => key),
   );
-  return items.filter((_, index) => !waiting.has(index) || there.has(index));
+  const risen = new Set(own.filter((_, index) => !there.has(index)));
+  await addChange(client, table, { isDeleted: true, keys: [...risen].map(({ key }) => key) });
+  return items.filter((item) => !risen.has(item));
 }
 
 async function withoutGuesses(client: Client, items: readonly Item[]): Promise<Item[]> {
@@ -268,7 +339,10 @@ async function withoutGuesses(client: Client, items: readonly Item[]): Promise<I
   return items.filter(({ key: { id } }) => !beaten.has(id));
 }
 
-/** Those of the keys that have a row here, without those that this station changed without the project's knowing. */
+/**
+ * Those of the keys that have a row here, without those that this station changed without the project's knowing. These are
+ * sent once more: they may be in the project already, and have been deleted after that.
+ */
 async function withoutOwnNews(
   client: Client,
   table: MirroredTable,
@@ -282,7 +356,9 @@ async function withoutOwnNews(
   await assertNothingLanded(client, `${table.name} sent`, landed);
   if (waiting.size === 0) return known;
   const own = await present(client, table, known, `t.${authorOf(table)} is null`);
-  return known.filter((_, index) => !(waiting.has(index) && own.has(index)));
+  const isNews = (_: RowKey, index: number) => waiting.has(index) && own.has(index);
+  await addChange(client, table, { isDeleted: false, keys: known.filter(isNews) });
+  return known.filter((key, index) => !isNews(key, index));
 }
 
 /** After the look at what waits: what has left the outbox since the project was asked had left it by then. */
@@ -350,16 +426,43 @@ function outcomeOf(table: string, steps: readonly Step[]): Applied {
   return { table, stored: changed(false), deleted: changed(true), parked };
 }
 
-/** Forgets that rows were set aside: what the project says of them now is newer. */
+/**
+ * Forgets that rows were set aside: what the project says of them now is newer, but where own deletions kept it away. Nor
+ * does it refuse any longer what is on neither side.
+ */
 async function letGo(client: Client, { table, rows, gone }: Pulled): Promise<void> {
   const keys = [...rows.map((row) => keyOf(table, row)), ...gone];
   await query(
     client,
-    `delete from sync.parked_rows using unnest($1::uuid[], $2::timestamptz[]) as pulled (id, "time")
-     where direction = 'pull' and table_name = $3
-       and row_id = pulled.id and row_time is not distinct from pulled."time"`,
+    `delete from sync.parked_rows parked using unnest($1::uuid[], $2::timestamptz[]) as wanted (id, "time")
+     where table_name = $3 and row_id = wanted.id and row_time is not distinct from wanted."time"
+       and case direction
+         when 'pull' then not exists (select from sync.changes where table_name = $3 and is_deleted and row_id = any(ids))
+         when 'push' then not exists (select from public.${quoted(table.name)} t where ${matches(table)})
+           and row_id <> all($4)
+       end`,
+    [...columnsOf(keys), table.name, rows.map((row) => keyOf(table, row).id)],
+  );
+}
+
+/** What was deleted in the project, and is referred to here, is an edit of this station's: it goes there again. */
+async function keepReferred(client: Client, step: Step): Promise<void> {
+  const { table } = step;
+  const isReferred = ({ code }: Refusal) => code === foreignKeyViolation;
+  const keys = step.refused.filter(isReferred).map(({ item }) => item.key);
+  if (!step.isDelete || !table.isEdited || keys.length === 0) return;
+  await client.query("set local pugmark.applying = 'off'");
+  const kept = await query(
+    client,
+    `update public.${quoted(table.name)} t set ${quoted(table.key[0])} = t.${quoted(table.key[0])}
+     from unnest($1::uuid[], $2::timestamptz[]) as wanted (id, "time")
+     where ${matches(table)} and exists (select from sync.mirrored_tables where table_name = $3 and is_recorded)`,
     [...columnsOf(keys), table.name],
   );
+  await client.query("set local pugmark.applying = 'on'");
+  // What is not sent from here can only be set aside.
+  if (kept.rowCount === 0) return;
+  step.refused = step.refused.filter((refusal) => !isReferred(refusal));
 }
 
 async function park(client: Client, { table, isDelete, refused }: Step): Promise<void> {

@@ -1,6 +1,6 @@
 import type { PoolClient } from "pg";
 import { type Pool, query } from "./pool.ts";
-import type { RowKey } from "./sync-rows.ts";
+import type { MirroredTable, RowKey } from "./sync-rows.ts";
 
 /** Of one table, what a statement changed. */
 export interface Change {
@@ -109,6 +109,20 @@ export async function recordChanges(pool: Pool, tables: readonly string[]): Prom
     [tables],
   );
   return rows.filter(({ isRecorded }) => isRecorded).map(({ table }) => table);
+}
+
+/** Has rows sent, or deleted in the project, after what is being sent now. */
+export async function addChange(
+  client: PoolClient,
+  { name, key }: MirroredTable,
+  { isDeleted, keys }: Pick<Change, "isDeleted" | "keys">,
+): Promise<void> {
+  if (keys.length === 0) return;
+  await query(
+    client,
+    "insert into sync.changes (table_name, is_deleted, ids, times) values ($1, $2, $3, $4)",
+    [name, isDeleted, keys.map(({ id }) => id), key.length === 1 ? null : keys.map(({ time }) => time)],
+  );
 }
 
 /** Whether a change up to that one still waits. */

@@ -1,5 +1,8 @@
-import { type Pool, query } from "./pool.ts";
+import { type Client, type Pool, query } from "./pool.ts";
 import type { RowKey } from "./sync-rows.ts";
+
+/** SQLSTATE of what is to be deleted and is referred to, or refers to what is not there. */
+export const foreignKeyViolation = "23503";
 
 /** A row that the project refuses, with the server's reason. */
 export interface Refusal {
@@ -37,6 +40,24 @@ export async function parkRows(pool: Pool, refusals: readonly Refusal[]): Promis
       refusals.map(({ key }) => key.id),
       refusals.map(({ key }) => key.time),
       refusals.map(({ isDeleted }) => isDeleted),
+      refusals.map(({ code }) => code),
+      refusals.map(({ reason }) => reason),
+    ],
+  );
+}
+
+/** Has rows fetched again that were deleted here, and that the project may keep. Until then they are shown among those set aside. */
+export async function wantBack(runner: Pool | Client, refusals: readonly Refusal[]): Promise<void> {
+  if (refusals.length === 0) return;
+  await query(
+    runner,
+    `insert into sync.parked_rows (direction, table_name, row_id, row_time, code, reason)
+     select 'pull', * from unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[])
+     on conflict (direction, table_name, row_id, row_time) do nothing`,
+    [
+      refusals.map(({ table }) => table),
+      refusals.map(({ key }) => key.id),
+      refusals.map(({ key }) => key.time),
       refusals.map(({ code }) => code),
       refusals.map(({ reason }) => reason),
     ],
@@ -84,13 +105,14 @@ export async function keepParkedOf(pool: Pool, tables: readonly string[]): Promi
   );
 }
 
-/** Has the rows that the project refused sent once more, as changes among the others. Gives how many. */
-export async function retryParked(pool: Pool): Promise<number> {
+/** Has the rows that the project refused, all or with one code, sent once more as changes among the others. Gives how many. */
+export async function retryParked(pool: Pool, code?: string): Promise<number> {
   const { rowCount } = await query(
     pool,
     `insert into sync.changes (table_name, is_deleted, ids, times)
      select table_name, is_deleted, array[row_id], case when row_time is not null then array[row_time] end
-     from sync.parked_rows where direction = 'push'`,
+     from sync.parked_rows where direction = 'push' and ($1::text is null or code = $1)`,
+    [code],
   );
   return rowCount ?? 0;
 }

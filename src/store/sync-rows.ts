@@ -1,3 +1,4 @@
+import { guessesEnd } from "./guesses.ts";
 import { type Pool, query, transaction } from "./pool.ts";
 
 /** The key of a row. Times are text, since a `Date` would lose microseconds. */
@@ -87,8 +88,11 @@ export function authorOf({ isEdited }: MirroredTable): string {
   return isEdited ? "changed_by" : "station_id";
 }
 
-/** Those of the keys that there is no row of. */
-export async function missingKeys(
+/**
+ * Of keys of an edited table, which were deleted: those that there is no row of, or that a report has registered anew. Of
+ * that, being older than whatever anybody said, the project would keep what it has.
+ */
+export async function keysToDelete(
   pool: Pool,
   table: MirroredTable,
   keys: readonly RowKey[],
@@ -97,8 +101,8 @@ export async function missingKeys(
     pool,
     `select ordinal::int as ordinal
      from unnest($1::uuid[], $2::timestamptz[]) with ordinality as wanted (id, "time", ordinal)
-     where not exists (select from public.${quoted(table.name)} t where ${matches(table)})`,
-    columnsOf(keys),
+     where not exists (select from public.${quoted(table.name)} t where ${matches(table)} and changed_at >= $3)`,
+    [...columnsOf(keys), guessesEnd],
   );
   return rows.map(({ ordinal }) => keys[ordinal - 1] as RowKey);
 }

@@ -67,7 +67,9 @@ export async function startSync(parts: SyncParts): Promise<Sync> {
     ? new WakeChannel({ url, key: publishableKey, log, onWake: () => puller.wake() })
     : undefined;
   const own = { id: station, name: stationName };
-  const pusher = new Pusher({ pool, project, log, station: own, tables, onSent: () => wakes?.announce() });
+  const onSent = () => wakes?.announce();
+  const onDeleted = () => puller.hurry();
+  const pusher = new Pusher({ pool, project, log, station: own, tables, onSent, onDeleted });
   const inbox = new Inbox({ pool, positions: new PositionStore(pool), project, station, log });
   await notePhotosBucket(pool, parts.photos?.bucket ?? null);
   const photos = parts.photos && startPhotos({ pool, project, log, ...parts.photos });

@@ -28,10 +28,10 @@ export interface FeedPage {
 interface FeedChange {
   readonly table: string;
   readonly deleted: boolean;
-  /** Of rows that were deleted; null for other changes. */
+  /** Of rows that were deleted, or deleted and made anew; null for other changes. */
   readonly ids: readonly string[] | null;
   readonly times: readonly string[] | null;
-  /** The rows as they are now, without those that are gone or were made or changed by this station. */
+  /** The rows as they are now, without those that are gone or, unless they were made anew, are as this station has them. */
   readonly rows: readonly PulledRow[];
 }
 

@@ -5,6 +5,7 @@ import {
   beginPull,
   type Cursor,
   endPull,
+  forgetCursor,
   keepPull,
   moveCursor,
   notePulled,
@@ -173,7 +174,7 @@ export class Puller implements AsyncDisposable {
     await notePulled(pool);
   }
 
-  /** Where the feed ends now is where it goes on once everything was read: what changes meanwhile comes twice. */
+  /** The feed goes on from here, or from where it was, once everything was read: what changes meanwhile comes twice. */
   async #beginAll(signal: AbortSignal): Promise<void> {
     const { pool, log } = this.#parts;
     const head = await this.#reader.head(signal);
@@ -224,7 +225,11 @@ export class Puller implements AsyncDisposable {
             isDone: rows.length === 0,
           };
           const settle = (client: Client) => keepPull(client, now);
-          await this.#apply([{ table, rows, gone: [] }], { projectId: project, landed, settle });
+          await this.#apply([{ table, rows, gone: [], source: "table" }], {
+            projectId: project,
+            landed,
+            settle,
+          });
           return now;
         });
         this.#pulls = this.#pulls.map((each) => (each === before ? next : each));
@@ -262,6 +267,7 @@ export class Puller implements AsyncDisposable {
           { cursor, project: page.project },
           "the feed does not go on from here: everything is read anew",
         );
+        await forgetCursor(pool);
         this.begin();
         return isNew;
       }
@@ -283,7 +289,12 @@ export class Puller implements AsyncDisposable {
         const keys = parked.filter((row) => row.table === table.name).map(({ key }) => key);
         // Those that are there are no longer gone for whoever applies it.
         if (keys.length > 0)
-          pulled.push({ table, rows: await this.#reader.rowsOf(table, keys, signal), gone: keys });
+          pulled.push({
+            table,
+            source: "keys",
+            rows: await this.#reader.rowsOf(table, keys, signal),
+            gone: keys,
+          });
       }
       return pulled;
     };
@@ -361,7 +372,7 @@ function pulledFrom({ changes }: FeedPage, tables: ReadonlyMap<string, MirroredT
     const gone = own.flatMap(({ ids, times }) =>
       (ids ?? []).map((id, index) => ({ id, time: times?.[index] ?? null })),
     );
-    return [{ table, rows: own.flatMap(({ rows }) => rows), gone }];
+    return [{ table, source: "feed" as const, rows: own.flatMap(({ rows }) => rows), gone }];
   });
 }
 

@@ -19,6 +19,8 @@ export interface PusherParts {
   readonly tables: readonly ChosenTable[];
   /** Called whenever something has got into the project. */
   readonly onSent: () => void;
+  /** Called when the project knows what was deleted here: it may have it anew, or keep it, and then it comes back. */
+  readonly onDeleted: () => void;
 }
 
 export type PusherState = LoneWorker<"pushing">["state"];
@@ -115,6 +117,7 @@ export class Pusher implements AsyncDisposable {
       const hasHistory = await this.history.step(signal);
       if (hasHistory) await countRowsSent(pool, this.#sender.takeCounts());
       if (page.length > 0 || hasHistory) this.#parts.onSent();
+      if (page.some(({ isDeleted }) => isDeleted)) this.#parts.onDeleted();
       const hasMore = hasHistory || countKeys(page) >= keysMax;
       this.#worker.enter(hasMore ? "pushing" : "idle");
       if (!hasMore) await this.#worker.sleep(gatherMs);

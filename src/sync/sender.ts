@@ -1,8 +1,16 @@
 import type { Log } from "../http/log.ts";
 import type { Pool } from "../store/pool.ts";
 import type { RowCount } from "../store/sync-changes.ts";
-import { countParked, parkRows, type Refusal, unparkRows } from "../store/sync-parked.ts";
-import { missingKeys, type RowKey, readRows, type SentRow } from "../store/sync-rows.ts";
+import {
+  countParked,
+  foreignKeyViolation,
+  parkRows,
+  type Refusal,
+  retryParked,
+  unparkRows,
+  wantBack,
+} from "../store/sync-parked.ts";
+import { keysToDelete, type RowKey, readRows, type SentRow } from "../store/sync-rows.ts";
 import { Contact, type ContactParts } from "./contact.ts";
 import type { ChosenTable } from "./mirror-choice.ts";
 import type { Project, Reply } from "./project.ts";
@@ -13,6 +21,8 @@ export interface SenderParts extends ContactParts {
   readonly pool: Pool;
   readonly project: Project;
   readonly log: Log;
+  /** What goes to the project. */
+  readonly tables: readonly ChosenTable[];
   /** Id of this station, which the rows that were made here are sent with. */
   readonly station: string;
 }
@@ -59,6 +69,7 @@ export class Sender {
   readonly #months = new Set<string>();
   #counts = new Map<string, RowCount>();
   #parked: number | undefined;
+  #hasSentParents = false;
 
   constructor(parts: SenderParts) {
     this.#parts = parts;
@@ -105,6 +116,9 @@ export class Sender {
       failures = await this.#attempt(again(failures), signal);
     }
     await this.#park(failures);
+    // What was refused for want of them may go now.
+    if (this.#hasSentParents && this.#parked > 0) await retryParked(this.#parts.pool, foreignKeyViolation);
+    this.#hasSentParents = false;
   }
 
   /** Asks the project to do something before rows can go to it; for as long as it takes. */
@@ -121,7 +135,7 @@ export class Sender {
     const failures: Failure[] = [];
     for (const { table, gone } of deliveries.toReversed()) {
       if (gone.length === 0) continue;
-      const keys = table.isEdited ? await missingKeys(this.#parts.pool, table, gone) : gone;
+      const keys = table.isEdited ? await keysToDelete(this.#parts.pool, table, gone) : gone;
       await this.#remove(table, keys, failures, signal);
     }
     for (const delivery of deliveries) await this.#upsert(delivery, failures, signal);
@@ -176,6 +190,7 @@ export class Sender {
       );
     const reply = await this.#insist(send, signal, rows.length > 1);
     if (reply.error === null) {
+      this.#hasSentParents ||= this.#parts.tables.some(({ parents }) => parents.includes(table.name));
       this.#count(table, "sent", rows.length);
       this.#count(table, "rounded", table.isCoarse ? rows.length : 0);
       this.#count(table, "shortened", rows.filter(({ isCut }) => isCut).length);
@@ -245,16 +260,27 @@ export class Sender {
   }
 
   async #park(failures: readonly Failure[]): Promise<void> {
-    if (failures.length === 0) return;
-    const refusals = failures.map(({ table, key, isDeleted, reply }): Refusal => {
-      this.#count(table, "parked", 1);
-      const { code = "", message = "" } = reply.error ?? {};
-      return { table: table.name, key, isDeleted, code: code || String(reply.status), reason: message };
-    });
+    const refused = failures.filter((failure) => !isReferred(failure));
+    if (refused.length < failures.length) await this.#keep(failures.filter(isReferred));
+    if (refused.length === 0) return;
+    for (const { table } of refused) this.#count(table, "parked", 1);
+    const refusals = refused.map(refusalOf);
     await parkRows(this.#parts.pool, refusals);
     this.#parked = (this.#parked ?? 0) + refusals.length;
     for (const { table, key, code, reason } of refusals)
       this.#parts.log.warn({ table, key, code, reason }, "row refused by the project: parked");
+  }
+
+  /** What was deleted here and is referred to in the project stays there, and comes back. */
+  async #keep(referred: readonly Failure[]): Promise<void> {
+    const refusals = referred.map(refusalOf);
+    await wantBack(this.#parts.pool, refusals);
+    for (const { table, key } of referred) await this.#unpark(table, [{ key }]);
+    for (const { table, key, reason } of refusals)
+      this.#parts.log.warn(
+        { table, key, reason },
+        "row was deleted here, but others refer to it in the project: it comes back",
+      );
   }
 
   /** Costs nothing as long as no row is parked. */
@@ -319,6 +345,15 @@ function deletions({ key }: ChosenTable, keys: readonly RowKey[]): RowKey[][] {
       group.slice(part * deletedMax, (part + 1) * deletedMax),
     ),
   );
+}
+
+function isReferred({ isDeleted, reply }: Failure): boolean {
+  return isDeleted && reply.error?.code === foreignKeyViolation;
+}
+
+function refusalOf({ table, key, isDeleted, reply }: Failure): Refusal {
+  const { code = "", message = "" } = reply.error ?? {};
+  return { table: table.name, key, isDeleted, code: code || String(reply.status), reason: message };
 }
 
 function nameOf({ table, key }: Failure): string {

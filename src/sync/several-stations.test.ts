@@ -6,7 +6,7 @@ import { stateDeployment } from "../store/deployments.ts";
 import { openPool, type Pool, query } from "../store/pool.ts";
 import { PositionStore } from "../store/positions.ts";
 import type { ReportedFix } from "../tracking/fix.ts";
-import { readAll, startStation, type TestStation } from "./station.fixture.ts";
+import { startStation, type TestStation, untilEqual } from "./station.fixture.ts";
 import { eventually } from "./sync.fixture.ts";
 
 let project: SupabaseProject;
@@ -41,43 +41,8 @@ const series = (device: string, count: number, more: Partial<ReportedFix> = {}):
 
 /** A station that nobody here is. */
 const third = "00000000-0000-4000-8000-00000000cccc";
-const tables = [
-  "stations",
-  "devices",
-  "subjects",
-  "deployments",
-  "positions",
-  "interactions",
-  "conversations",
-];
-
-/**
- * Resolves once these stations and the project have the same, row by row. A change comes into the feed when no older
- * transaction is open any more, those of neighbouring tests included.
- */
-async function agree(...stations: readonly TestStation[]): Promise<void> {
-  const deadline = Date.now() + 20_000;
-  for (;;) {
-    for (const station of stations) await station.exchange();
-    const difference = await differenceOf(stations);
-    if (difference === undefined) return;
-    if (Date.now() > deadline) throw difference;
-  }
-}
-
-async function differenceOf(stations: readonly TestStation[]): Promise<unknown> {
-  const nobody = "00000000-0000-4000-8000-000000000000";
-  try {
-    for (const table of tables) {
-      const rows = await readAll(projectPool, table, nobody);
-      for (const { name, ...station } of stations)
-        assert.deepEqual(await station.rows(table), rows, `${table} of ${name}`);
-    }
-    return undefined;
-  } catch (error) {
-    return error;
-  }
-}
+/** Resolves once these stations and the project have the same. */
+const agree = (...stations: readonly TestStation[]) => untilEqual(projectPool, stations);
 
 async function count(pool: Pool, what: string, values: unknown[] = []): Promise<number> {
   const { rows } = await query<{ count: number }>(pool, `select count(*)::int as count from ${what}`, values);
@@ -280,6 +245,73 @@ test("what a station edited, and another one edited later and then deleted, is n
   await valley.connect();
   await agree(hill, valley);
   assert.equal(await count(projectPool, "public.subjects where name = 'brief'"), 0);
+});
+
+test("a subject that one station deleted stays where another has put a device on it, in whatever order that is sent", async () => {
+  for (const isDeletedFirst of [true, false]) {
+    const name = `worn ${isDeletedFirst}`;
+    await query(hill.pool, "insert into public.subjects (id, name) values (gen_random_uuid(), $1)", [name]);
+    await new PositionStore(valley.pool).ingest(series(`collar of ${name}`, 1));
+    await agree(hill, valley);
+    await Promise.all([hill.disconnect(), valley.disconnect()]);
+    await query(hill.pool, "delete from public.subjects where name = $1", [name]);
+    const worn = { device: `collar of ${name}`, subject: name, firstAt: start, lastAt: start };
+    await stateDeployment(valley.pool, worn);
+    const order = isDeletedFirst ? [hill, valley] : [valley, hill];
+    for (const station of order) {
+      await station.connect();
+      await station.push();
+    }
+    await agree(hill, valley);
+    const deployments =
+      "public.deployments d join public.subjects s on s.id = d.subject_id where s.name = $1";
+    for (const pool of [hill.pool, projectPool]) assert.equal(await count(pool, deployments, [name]), 1);
+    for (const { pool } of [hill, valley])
+      assert.equal(await count(pool, "sync.parked_rows where table_name in ('subjects', 'deployments')"), 0);
+  }
+});
+
+test("a subject that was deleted, and registered anew by a report, is as bare everywhere", async () => {
+  const device = "deleted and anew";
+  const deleteAll = async (pool: Pool) => {
+    await query(
+      pool,
+      "delete from public.deployments using public.devices d where d.id = device_id and key = $1",
+      [device],
+    );
+    await query(pool, "delete from public.subjects where name = $1", [device]);
+    await query(pool, "delete from public.devices where key = $1", [device]);
+  };
+  await new PositionStore(hill.pool).ingest(series(device, 1));
+  await query(hill.pool, "update public.subjects set species = 'Lynx' where name = $1", [device]);
+  await agree(hill, valley);
+  await valley.disconnect();
+  // Before the project knows of the deletion, and after.
+  for (const isKnown of [false, true]) {
+    await deleteAll(hill.pool);
+    if (isKnown) await agree(hill);
+    await new PositionStore(hill.pool).ingest(series(device, 1));
+    await agree(hill);
+    await valley.connect();
+    await agree(hill, valley);
+    const named = "public.subjects where name = $1 and species is null";
+    assert.equal(await count(valley.pool, named, [device]), 1);
+    await query(valley.pool, "update public.subjects set species = 'Lynx' where name = $1", [device]);
+    await agree(hill, valley);
+    await valley.disconnect();
+  }
+  await valley.connect();
+});
+
+test("what was deleted meanwhile goes also where everything is fetched", async () => {
+  await query(hill.pool, "insert into public.subjects (id, name) values (gen_random_uuid(), 'left over')");
+  await agree(hill, valley);
+  await valley.disconnect();
+  await query(hill.pool, "delete from public.subjects where name = 'left over'");
+  await agree(hill);
+  await valley.connect();
+  await valley.pull({ all: true });
+  await agree(hill, valley);
 });
 
 test("a row that a station cannot take is set aside there, and is tried again when that is asked for", async () => {

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { testDatabase } from "../../test/support/postgres.ts";
 import type { SupabaseProject } from "../../test/support/supabase-project.ts";
 import { openPool, type Pool, query } from "../store/pool.ts";
@@ -83,6 +84,50 @@ export async function startStation(
       await database[Symbol.asyncDispose]();
     },
   };
+}
+
+const tables = [
+  "stations",
+  "devices",
+  "subjects",
+  "deployments",
+  "positions",
+  "interactions",
+  "conversations",
+];
+
+/**
+ * Resolves once these stations and the project have the same, row by row, and nothing waits. A change comes into the feed
+ * when no older transaction is open any more, those of neighbouring tests included.
+ */
+export async function untilEqual(
+  project: Pool,
+  stations: readonly TestStation[],
+  exchange = (station: TestStation) => station.exchange(),
+): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    for (const station of stations) await exchange(station);
+    const difference = await differenceOf(project, stations);
+    if (difference === undefined) return;
+    if (Date.now() > deadline) throw difference;
+  }
+}
+
+async function differenceOf(project: Pool, stations: readonly TestStation[]): Promise<unknown> {
+  const nobody = "00000000-0000-4000-8000-000000000000";
+  try {
+    for (const table of tables) {
+      const rows = await readAll(project, table, nobody);
+      for (const { name, ...station } of stations)
+        assert.deepEqual(await station.rows(table), rows, `${table} of ${name}`);
+    }
+    for (const { name, pool } of stations)
+      assert.deepEqual((await query(pool, "select * from sync.changes")).rows, [], `waiting at ${name}`);
+    return undefined;
+  } catch (error) {
+    return error;
+  }
 }
 
 /** Every row of a table, those without a station under this one. */
