@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { after, afterEach, before, test } from "node:test";
 import { type TestDatabase, testDatabase } from "../../test/support/postgres.ts";
 import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
@@ -242,6 +243,27 @@ test("a delivery that the database itself refuses keeps no other from being stor
   await owner.end();
   assert.equal(await inbox.retry(), 1);
   assert.equal((await station.positions()).length, 2);
+});
+
+test("where the line is too slow for many deliveries at once, fewer are asked for", async () => {
+  await using station = await Station.create();
+  for (let index = 0; index < 30; index += 1) await leave(fix("phone", index));
+  const asked: number[] = [];
+  const call: Project["call"] = async (name, parameters, signal) => {
+    const { row_limit: limit = 0 } = parameters as { row_limit?: number };
+    if (limit > 0) asked.push(limit);
+    if (Math.min(limit, await untaken()) > 16) await once(signal, "abort");
+    return station.project.call(name, parameters, signal);
+  };
+  await using inbox = station.fetch({ project: { call, quietMs: 0 }, leaseMs: 1_000 });
+  await eventually(
+    async () => inbox.trouble,
+    (trouble) => trouble !== null,
+  );
+  assert.match(String(inbox.trouble), /with up to 32 deliveries took longer than 1 s/);
+  await settled();
+  assert.equal((await station.positions()).length, 30);
+  assert.deepEqual(asked.slice(0, 2), [32, 16]);
 });
 
 test("while the project is away the station says so, and goes on when it is back", async () => {

@@ -26,12 +26,14 @@ export interface InboxParts {
   readonly log: Log;
   /** Milliseconds between looks at an inbox that was empty. Default 3,000. */
   readonly periodMs?: number;
+  /** Milliseconds that deliveries may be on their way. Default 90,000. */
+  readonly leaseMs?: number;
 }
 
 /** Of 2 MiB each at most, which is what the function takes at once. */
 const deliveriesAtOnce = 32;
 /** Of the two minutes for which the project keeps deliveries for us: who was suspended longer has lost them. */
-const leaseMs = 90_000;
+const leaseStandardMs = 90_000;
 const retriesAtOnce = 1_000;
 
 /**
@@ -45,6 +47,8 @@ export class Inbox implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #trouble: string | null = null;
+  /** Deliveries to ask for: fewer where so many did not come through in time. */
+  #atOnce = deliveriesAtOnce;
 
   constructor(parts: InboxParts) {
     this.#parts = parts;
@@ -84,9 +88,7 @@ export class Inbox implements AsyncDisposable {
         await this.#pace.wait(signal);
         if (!isTidy) await forgetTaken(pool);
         isTidy = true;
-        let given: number;
-        do given = await this.#fetchSome(signal);
-        while (given === deliveriesAtOnce);
+        while (await this.#fetchSome(signal));
         this.#pace.succeeded();
         if (this.#trouble !== null) log.info({}, "the inbox can be fetched again");
         this.#trouble = null;
@@ -101,14 +103,12 @@ export class Inbox implements AsyncDisposable {
     }
   }
 
-  /** Gives how many deliveries the project had for us. */
-  async #fetchSome(signal: AbortSignal): Promise<number> {
+  /** Says whether the project may have more for us. */
+  async #fetchSome(signal: AbortSignal): Promise<boolean> {
     const { pool, project, station, log } = this.#parts;
-    const takenAt = Date.now();
-    const taken = { station, row_limit: deliveriesAtOnce };
-    const given = succeeded(await project.call<Delivery[]>("inbox_take", taken, signal));
+    const atOnce = this.#atOnce;
+    const given = await this.#take(atOnce, signal);
     const before = await takenOf(pool, idsOf(given));
-    if (Date.now() - takenAt > leaseMs) return 0;
     const fresh = given.filter(({ id }) => !before.has(id));
     // Side by side, so that they share statements; one that cannot be stored does not keep the others from it.
     const outcomes = await Promise.allSettled(fresh.map((delivery) => this.#store(delivery)));
@@ -122,7 +122,29 @@ export class Inbox implements AsyncDisposable {
     const ids = [...before, ...idsOf(settled)];
     if (ids.length > 0) succeeded(await project.call("inbox_acknowledge", { station, ids }, signal));
     for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
-    return given.length;
+    return given.length === atOnce;
+  }
+
+  /**
+   * Fetches so many deliveries at most. Where they do not come through, half as many are asked for next: on a slow line
+   * they would be on their way for longer than they are ours, again and again.
+   */
+  async #take(atOnce: number, signal: AbortSignal): Promise<Delivery[]> {
+    const { project, station, leaseMs = leaseStandardMs } = this.#parts;
+    const takenAt = Date.now();
+    const inTime = AbortSignal.any([signal, AbortSignal.timeout(leaseMs)]);
+    const wanted = { station, row_limit: atOnce };
+    this.#atOnce = Math.ceil(atOnce / 2);
+    // It throws nothing but what ended the signal.
+    const reply = await project.call<Delivery[]>("inbox_take", wanted, inTime).catch(() => undefined);
+    signal.throwIfAborted();
+    // Asked of the clock as well: a timer stands still while the machine is suspended.
+    const tookMs = Date.now() - takenAt;
+    if (!reply || tookMs > leaseMs)
+      throw new Error(`an answer with up to ${atOnce} deliveries took longer than ${leaseMs / 1_000} s`);
+    const given = succeeded(reply);
+    this.#atOnce = tookMs < leaseMs / 4 ? Math.min(atOnce * 2, deliveriesAtOnce) : atOnce;
+    return given;
   }
 
   /** Stores the fixes of a delivery; gives what can never be stored of it. Throws where nothing can be just now. */
