@@ -18,6 +18,21 @@ let url: string;
 let edge: EdgeRuntime;
 let seen: IncomingMessage | undefined;
 
+/** What functions answer, by their names: media type and body. */
+const answers: Readonly<Record<string, readonly [string, string]>> = {
+  place: ["application/geo+json", '{"type":"Point","coordinates":[6.5,53]}'],
+  numbers: ["application/json", '{"id":12345678901234567890,"m":1.10}'],
+  word: ["application/json", '"done"'],
+  empty: ["application/json", ""],
+  picture: ["application/octet-stream", "\u0001\u0002"],
+  report: ["application/pdf", "%PDF-1.7"],
+  news: ["text/event-stream", "data: 1\n\n"],
+  form: [
+    "multipart/form-data; boundary=x",
+    '--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n',
+  ],
+};
+
 before(async () => {
   project = createServer(async (request, response) => {
     seen = request;
@@ -26,6 +41,8 @@ before(async () => {
     if (name === "echo") response.writeHead(200, { "content-type": "application/json" }).end(body);
     else if (name === "words") response.writeHead(200, { "content-type": "text/plain" }).end("done");
     else if (name === "nothing") response.writeHead(204).end();
+    else if (answers[name ?? ""])
+      response.writeHead(200, { "content-type": answers[name ?? ""]?.[0] }).end(answers[name ?? ""]?.[1]);
     else if (name === "strict") response.writeHead(400).end("no such herd");
     else if (name === "broken") response.writeHead(500).end("boom");
     else if (name === "endless") response.writeHead(200).end("x".repeat(1024 * 1024 + 1));
@@ -79,6 +96,13 @@ test("a function is sent what was posted, with the publishable key, and its answ
   const words = await call("words", {});
   assert.deepEqual([words.status, words.answer], [200, "done"]);
   assert.equal((await call("nothing", {})).status, 200);
+});
+
+test("what a function answers is handed on as it is, whatever its media type", async () => {
+  for (const [name, [mediaType, body]] of Object.entries(answers)) {
+    const { status, answer, type } = await call(name, {});
+    assert.deepEqual([status, type?.toString().split("; charset")[0], answer], [200, mediaType, body], name);
+  }
 });
 
 test("what goes wrong says who is to blame", async () => {

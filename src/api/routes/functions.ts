@@ -1,4 +1,4 @@
-import type { SupabaseClient } from "@supabase/supabase-js";
+import type { FastifyReply } from "fastify";
 import { Type } from "typebox";
 import type { App } from "../../http/app.ts";
 import { problems } from "../../http/problem.ts";
@@ -18,7 +18,6 @@ const wordsMax = 300;
 
 /** Calls functions of the Supabase project, for those who can reach the station and have no account there. */
 export function functionRoutes(app: App, parts: FunctionParts): void {
-  let invoke: Promise<Invoke> | undefined;
   app.post(
     "/api/v1/functions/:name",
     {
@@ -27,8 +26,8 @@ export function functionRoutes(app: App, parts: FunctionParts): void {
         operationId: "invokeFunction",
         summary: "Call an edge function of the Supabase project",
         description:
-          "Posts the body to the function with the project's publishable key, and answers with what it answers, 1 MiB " +
-          "and a minute at most. A function that does more than that key allows needs a token of its own in the body.",
+          "Posts the body to the function with the project's publishable key, and answers with what it answers, of whatever " +
+          "media type, 1 MiB and a minute at most. A function that does more than that key allows needs a token of its own in the body.",
         params: Type.Object({
           name: Type.String({ pattern: "^[A-Za-z][A-Za-z0-9_-]{0,62}$", description: "of its folder" }),
         }),
@@ -47,49 +46,61 @@ export function functionRoutes(app: App, parts: FunctionParts): void {
       },
     },
     async (request, reply) => {
-      invoke ??= functionsOf(parts);
-      // A configuration that cannot work is told each time, and a module that could not be loaded is tried again.
-      invoke.catch(() => {
-        invoke = undefined;
-      });
-      const answer = await (await invoke)(request.params.name, request.body);
-      if (typeof answer === "string") return reply.type("text/plain").send(answer as never);
-      return reply.type("application/json").send(JSON.stringify(answer ?? null) as never);
+      const { type, bytes } = await invoke(parts, request.params.name, request.body);
+      return (
+        (reply as unknown as FastifyReply)
+          .type(type)
+          // Whatever a function answers, a browser is not to take it for a page of the station.
+          .header("content-security-policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+          .send(bytes) as never
+      );
     },
   );
 }
 
-type FunctionsResponse = Awaited<ReturnType<SupabaseClient["functions"]["invoke"]>>;
-type Invoke = (name: string, body: unknown) => Promise<unknown>;
+interface Answer {
+  /** Its media type. */
+  readonly type: string;
+  readonly bytes: Buffer;
+}
 
-async function functionsOf({ url, key, timeoutMs = 60_000 }: FunctionParts): Promise<Invoke> {
+/** Not by supabase-js, which takes answers apart by their media types: put together again they would be others. */
+async function invoke(
+  { url, key, timeoutMs = 60_000 }: FunctionParts,
+  name: string,
+  body: unknown,
+): Promise<Answer> {
   if (!url || !key) {
     throw new ApiError("supabase-unset", "No Supabase project is set: SUPABASE_URL and SUPABASE_KEY.");
   }
-  // Not before somebody calls a function: no start is to wait for it.
-  const { createClient } = await import("@supabase/supabase-js");
-  const { functions } = createClient(url, key, {
-    auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-    global: { fetch: (input, init) => boundedFetch(input, init, timeoutMs) },
-  });
-  return async (name, body) => {
-    const sent = body === undefined ? {} : { body: JSON.stringify(body) };
-    const answered = await functions.invoke(name, {
-      ...sent,
-      headers: { "content-type": "application/json" },
+  const headers: Record<string, string> = { apikey: key, "content-type": "application/json" };
+  // Keys of the older kind are tokens too, and are asked for as such.
+  if (!key.startsWith("sb_")) headers.authorization = `Bearer ${key}`;
+  let response: Response;
+  let bytes: Buffer;
+  try {
+    response = await fetch(`${url.replace(/\/+$/, "")}/functions/v1/${name}`, {
+      method: "POST",
+      headers,
+      body: body === undefined ? null : JSON.stringify(body),
+      signal: AbortSignal.timeout(timeoutMs),
     });
-    if (answered.error === null) return answered.data;
-    throw await failureOf(answered);
-  };
+    bytes = await readWhole(response);
+    // The project's own gateway speaks, and not the function.
+    if (response.headers.get("x-relay-error") === "true") throw new Error(String(bytes).slice(0, wordsMax));
+  } catch (cause) {
+    throw new ApiError(
+      "project-away",
+      "The function gave no answer that could be read; try again in a moment.",
+      { cause, retryAfterS: 5 },
+    );
+  }
+  if (!response.ok) throw failureOf(response.status, String(bytes).slice(0, wordsMax));
+  return { type: response.headers.get("content-type") ?? "text/plain", bytes };
 }
 
-/** Reads an answer to its end, or gives it up where it is too long or takes too long. */
-async function boundedFetch(
-  input: string | URL | Request,
-  init: RequestInit | undefined,
-  timeoutMs: number,
-): Promise<Response> {
-  const response = await fetch(input, { ...init, signal: AbortSignal.timeout(timeoutMs) });
+/** Reads an answer to its end, or gives it up where it is too long. */
+async function readWhole(response: Response): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
   for await (const part of response.body ?? []) {
@@ -97,24 +108,11 @@ async function boundedFetch(
     if (bytes > answerMaxBytes) throw new Error("the answer is too long");
     parts.push(part);
   }
-  const hasBody = bytes > 0 && response.status !== 204;
-  return new Response(hasBody ? Buffer.concat(parts) : null, response);
+  return Buffer.concat(parts);
 }
 
-/** What went wrong, by who is to blame for it: the network, the function, or what it was sent. */
-async function failureOf({ error, response }: FunctionsResponse): Promise<ApiError> {
-  if (!response || error.name !== "FunctionsHttpError") {
-    return new ApiError(
-      "project-away",
-      "The function gave no answer that could be read; try again in a moment.",
-      {
-        cause: error,
-        retryAfterS: 5,
-      },
-    );
-  }
-  const words = (await response.text()).slice(0, wordsMax);
-  const { status } = response;
+/** What went wrong, by who is to blame for it: the function, or what it was sent. */
+function failureOf(status: number, words: string): ApiError {
   if (status === 404 && /NOT_FOUND/.test(words))
     return new ApiError("function-unknown", "The project has no function of that name.");
   const detail = `The function answers ${status}${words ? `: ${words}` : ""}`;
