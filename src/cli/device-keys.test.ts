@@ -1,13 +1,18 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type SupabaseProject, startSupabaseProject } from "../../test/support/supabase-project.ts";
 import { localSocketPath, serveLocally } from "../http/local-socket.ts";
 import { openPool, type Pool } from "../store/pool.ts";
+import { Project } from "../sync/project.ts";
+import { addDeviceKey, listDeviceKeys, revokeDeviceKey } from "../sync/routes/device-keys.ts";
 import { type TestMirror, testMirror } from "../sync/sync.fixture.ts";
 import { syncStatusOf } from "../sync/sync-error.ts";
 
@@ -87,4 +92,28 @@ test("what cannot be done is said, with an exit code", async () => {
   const away = await deviceKey("add", "collar-8");
   assert.deepEqual([away.code, away.out, /does not answer/.test(away.err)], [1, "", true]);
   await project.restart();
+});
+
+test("where what answers quotes the secret key, nobody is shown it", async (t) => {
+  const key = "sb_secret_that_some_gateway_quotes";
+  const gateway = createServer((request, response) => {
+    const message = `no such key: ${request.headers.apikey}`;
+    response.writeHead(401, { "content-type": "application/json" }).end(JSON.stringify({ message }));
+  });
+  t.after(() => gateway.close());
+  gateway.listen(0, "127.0.0.1");
+  await once(gateway, "listening");
+  await using there = new Project({
+    url: `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`,
+    key,
+  });
+  const { signal } = new AbortController();
+  const asked = { query: new URLSearchParams({ id: randomUUID() }), body: { device: "collar-7" }, signal };
+  for (const route of [addDeviceKey, listDeviceKeys, revokeDeviceKey]) {
+    const answer = async () => await route({ project: there })(asked);
+    await assert.rejects(answer, ({ message }: Error) => {
+      assert.match(message, /no such key: \*+;/, route.name);
+      return !message.includes(key);
+    });
+  }
 });

@@ -46,11 +46,8 @@ export function addDeviceKey({ project }: Pick<SyncContext, "project">): LocalHa
     const key = `pmk_${randomBytes(32).toString("base64url")}`;
     const made = { id: uuidv7(), device: device.trim() };
     const key_hash = createHash("sha256").update(key).digest("hex");
-    succeeded(
-      await table(project)
-        .insert({ ...made, key_hash })
-        .abortSignal(signal),
-    );
+    const insert = table(project).insert({ ...made, key_hash });
+    succeeded(await project.ask(insert.abortSignal(signal), signal));
     return { ...made, key } satisfies NewDeviceKey;
   };
 }
