@@ -58,7 +58,11 @@ export function edgeService(
     portHint: "FUNCTIONS_PORT",
     readiness: { kind: "http", url: `${base}/livez`, periodMs: 5_000, timeoutMs: 3_000 },
     liveness: { kind: "http", url: `${base}/livez`, periodMs: 1_000, timeoutMs: 1_000, failureThreshold: 3 },
-    watch: { paths: [functionsFolder, join(projectRoot, "src", "tracking")], ignore: ["**/*.test.ts"] },
+    // Not the secrets: they are read for the definition, and a restart would go on with those of before.
+    watch: {
+      paths: [functionsFolder, join(projectRoot, "src", "tracking")],
+      ignore: ["**/*.test.ts", "**/.env"],
+    },
     memoryMaxMiB: 512,
   });
 }

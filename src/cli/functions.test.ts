@@ -5,11 +5,12 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, matchesGlob } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
-import { projectRoot } from "../config/config.ts";
+import { loadConfig, projectRoot } from "../config/config.ts";
 import { refuses } from "../process-manager/fixture.ts";
+import { edgeService } from "./edge.ts";
 import { Project } from "./project.fixture.ts";
 
 const secret = "sb_secret_which_only_the_mirror_has";
@@ -42,6 +43,13 @@ test("functions serve runs the functions under a manager, and tells them no secr
   assert.equal(await serve.ended, 0);
   assert.equal(await refuses(port), true);
   assert.ok(!serve.output().includes(secret));
+});
+
+test("a change of what functions are told restarts nothing that would not hear of it", () => {
+  const { watch } = edgeService(loadConfig({}, "/nowhere/.env").config, { host: "127.0.0.1", port: 1 });
+  const isIgnored = (path: string) => watch?.ignore?.some((glob) => matchesGlob(path, glob));
+  assert.equal(isIgnored("supabase/functions/.env"), true);
+  assert.equal(isIgnored("supabase/functions/ingest/index.ts"), false);
 });
 
 /** The process of Deno among those that a manager has started. */
