@@ -197,6 +197,8 @@ test("what cannot be taken is refused with the station's codes, and nothing of i
   assert.equal(await refused("positions", { body: '{"__proto__": {"lat": 1}}' }), "400 request-invalid");
   assert.equal(await refused("positions", { body: "7" }), "400 body-unrecognised");
   assert.equal(await refused("positions", { body: "[]", type: "text/csv" }), "415 media-type-unsupported");
+  const headers = { "content-encoding": "gzip" };
+  assert.equal(await refused("positions", { body: "[]", headers }), "415 media-type-unsupported");
   assert.equal(await refused("positions", { body: Array(2001).fill(position) }), "413 too-many-positions");
   assert.equal(await refused("positions", { body: " ".repeat(2 * 1024 * 1024 + 1) }), "413 body-too-large");
   assert.equal(await refused("positions"), "404 route-unknown");

@@ -23,6 +23,10 @@ export interface Upload extends DecodedItems {
  * Throws `Refusal`.
  */
 export async function readUpload(request: Request, format: string, nowMs: number): Promise<Upload> {
+  const encoding = request.headers.get("content-encoding") ?? "identity";
+  if (encoding.toLowerCase() !== "identity") {
+    throw new Refusal("media-type-unsupported", "Bodies are taken as they are, not compressed.");
+  }
   const isPost = request.method === "POST";
   if (format === "osmand" && (isPost || request.method === "GET")) return await readOsmand(request, nowMs);
   if ((format === "positions" || format === "geojson") && isPost) return await readPositions(request, nowMs);
