@@ -7,6 +7,8 @@ export interface Delivery {
   readonly device: string;
   /** As it came: not checked. */
   readonly fixes: readonly unknown[];
+  /** When it came, by the project's clock, as its server writes times; those set aside by an older version have none. */
+  readonly received_at?: string;
 }
 
 /** A delivery, or what is left of it, that cannot be stored here, and why. */

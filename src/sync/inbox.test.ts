@@ -229,6 +229,27 @@ test("what cannot be stored is set aside with its reason and its contents, and t
   assert.equal((await station.pool.query(parked)).rowCount, 2);
 });
 
+test("to a station whose clock is behind, what phones report is no future", async () => {
+  await using station = await Station.create();
+  const days = (count: number) => count * 86_400;
+  const nowS = Math.floor((Date.now() - time) / 1_000);
+  const ids = [
+    await leave(fix("phone", nowS + days(3)), fix("phone", nowS + days(5))),
+    await leave(fix("collar", nowS + days(3))),
+  ];
+  await database.query("update public.inbox set received_at = now() + interval '3 days' where id = $1", [
+    ids[0],
+  ]);
+  await using _ = station.fetch();
+  await settled();
+  assert.deepEqual(await station.positions(), [`phone ${time + (nowS + days(3)) * 1_000}`]);
+  const { rows } = await station.pool.query("select row_id, code from sync.parked_rows");
+  assert.deepEqual(
+    new Map(rows.map(({ row_id, code }) => [row_id, code])),
+    new Map(ids.map((id) => [id, "time-in-future"])),
+  );
+});
+
 test("a delivery that the database itself refuses keeps no other from being stored", async () => {
   await using station = await Station.create();
   await leave(fix("bad", 1));

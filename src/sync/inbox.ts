@@ -13,6 +13,7 @@ import {
 import type { Pool } from "../store/pool.ts";
 import type { PositionStore } from "../store/positions.ts";
 import { isRejection, type Rejection, type ReportedFix, readReportedFix } from "../tracking/fix.ts";
+import { timeOf } from "../tracking/time.ts";
 import { Pace } from "./pace.ts";
 import type { Project, Reply } from "./project.ts";
 import { troubleOf } from "./trouble.ts";
@@ -152,8 +153,10 @@ export class Inbox implements AsyncDisposable {
     const fixes: ReportedFix[] = [];
     const left: unknown[] = [];
     let first: Rejection | undefined;
+    // A machine without a clock of its own is days behind until it has asked the network: what the inbox took is no future.
+    const nowMs = Math.max(Date.now(), timeOf(delivery.received_at) || 0);
     for (const item of delivery.fixes) {
-      const fix = readReportedFix(item, Date.now());
+      const fix = readReportedFix(item, nowMs);
       if (!isRejection(fix)) fixes.push(fix);
       else {
         first ??= fix;
