@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -47,9 +50,10 @@ async function emptyDatabase(): Promise<AsyncDisposable & { readonly url: string
 function setup(
   args: readonly string[],
   input = "",
+  settings: NodeJS.ProcessEnv = {},
 ): Promise<{ code: unknown; stdout: string; stderr: string }> {
   const { promise, resolve } = Promise.withResolvers<{ code: unknown; stdout: string; stderr: string }>();
-  const env = { PATH: process.env.PATH, PUGMARK_HOME: home };
+  const env = { PATH: process.env.PATH, PUGMARK_HOME: home, ...settings };
   const options = { env, maxBuffer: 16 * 1024 ** 2 };
   const child = execFile(
     process.execPath,
@@ -75,6 +79,29 @@ test("a connection string that comes by a pipe has the whole schema applied, and
   assert.equal(first.applied.at(-1), newest);
   const second = JSON.parse((await setup(["--apply", "--json", "--database-url", empty.url])).stdout);
   assert.deepEqual(second.applied, []);
+});
+
+test("a project whose API has not read the applied schema yet is asked again", async () => {
+  await using empty = await emptyDatabase();
+  let asked = 0;
+  const server = createServer((request, response) => {
+    const answer = (status: number, body: object) =>
+      response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+    if (!request.url?.endsWith("/rpc/sync_project_state")) return answer(200, {});
+    asked += 1;
+    if (asked < 3) return answer(404, { code: "PGRST202", message: "Could not find the function" });
+    const versions = { pugmark: files.map((file) => file.slice(0, 14)), supabase: [] };
+    return answer(200, { versions, is_feed: false, now: new Date().toISOString() });
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const project = { SUPABASE_URL: `http://127.0.0.1:${port}`, SUPABASE_SERVICE_ROLE: "sb_secret_x" };
+  const { code, stdout } = await setup(["--apply", "--json"], empty.url, project);
+  server.close();
+  server.closeAllConnections();
+  const { findings } = JSON.parse(stdout) as { findings: Finding[] };
+  assert.equal(findings.find(({ check }) => check === "schema")?.outcome, "ok");
+  assert.deepEqual([code, asked], [0, 3]);
 });
 
 test("the script for the SQL editor makes the same schema, and is known to have been applied", async () => {

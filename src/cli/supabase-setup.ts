@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { Writable } from "node:stream";
 import { text } from "node:stream/consumers";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type Config, isLoopback, projectRoot } from "../config/config.ts";
 import { fails, isNoFailure } from "../config/finding.ts";
@@ -25,6 +26,8 @@ export interface SetupOptions {
 
 const migrations = join(projectRoot, "supabase", "migrations");
 const checkTimeoutMs = 60_000;
+/** A project's API reads a changed schema within moments; where it takes longer, what it says stands. */
+const reloadMs = 10_000;
 
 /**
  * `pugmark supabase setup`: what a project has and lacks of what a station needs, each with the remedy; with `apply`, its
@@ -52,7 +55,8 @@ export async function setupCommand(config: Config, options: SetupOptions): Promi
       return fail([`the project's schema could not be brought up to date: ${wordsOf(error, url)}`], 1);
     }
   }
-  const { findings } = config.SUPABASE_URL ? await projectReport() : { findings: [unset] };
+  const report = applied?.length ? reportOnceReloaded : projectReport;
+  const { findings } = config.SUPABASE_URL ? await report() : { findings: [unset] };
   const ok = findings.every(isNoFailure);
   if (options.json) console.log(JSON.stringify({ ok, ...(applied ? { applied } : {}), findings }, null, 2));
   else {
@@ -71,6 +75,17 @@ export async function projectReport(): Promise<ProjectReport> {
   } catch {
     const again = "try again; where it stays so, see whether SUPABASE_URL leads to a project";
     return { findings: [fails("project", "the check did not come to its end", again)], applied: null };
+  }
+}
+
+/** What is found once the project's API has read the schema that was just applied: until then it says that it lacks that. */
+async function reportOnceReloaded(): Promise<ProjectReport> {
+  const deadline = Date.now() + reloadMs;
+  for (;;) {
+    const report = await projectReport();
+    const isBehind = report.findings.some(({ check, outcome }) => check === "schema" && outcome === "fail");
+    if (!isBehind || Date.now() > deadline) return report;
+    await delay(250);
   }
 }
 
