@@ -110,7 +110,14 @@ test("the script for the SQL editor makes the same schema, and is known to have 
   assert.match(stderr, /these are all of them/);
   const client = new pg.Client({ connectionString: empty.url });
   await client.connect();
-  await client.query(stdout).finally(() => client.end());
+  await client.query(stdout);
+  const cli = await client
+    .query("select version from supabase_migrations.schema_migrations order by version")
+    .finally(() => client.end());
+  assert.deepEqual(
+    cli.rows.map(({ version }) => version),
+    files.map((file) => file.slice(0, 14)),
+  );
   const { applied } = JSON.parse((await setup(["--apply", "--json"], empty.url)).stdout);
   assert.deepEqual(applied, []);
 });

@@ -66,15 +66,15 @@ async function exchangeRecords(client: pg.Client, files: readonly Migration[]): 
       files.map(({ checksum }) => checksum),
     ],
   );
-  await client.query(
-    `insert into supabase_migrations.schema_migrations (version, name)
-     select version, name from pugmark_migrations.applied on conflict (version) do nothing`,
-  );
+  await client.query(tellCli);
 }
 
+const tellCli = `insert into supabase_migrations.schema_migrations (version, name)
+  select version, name from pugmark_migrations.applied on conflict (version) do nothing;`;
+
 /**
- * All migrations that a database lacks, as one script that also records them: for where SQL can be pasted and no
- * connection be had. `applied` are the versions that are there.
+ * All migrations that a database lacks, as one script that also records them, for the Supabase CLI too: for where SQL can
+ * be pasted and no connection be had. `applied` are the versions that are there.
  */
 export function migrationScript(folder: string, applied: readonly string[]): string {
   const pending = readMigrations(folder).filter(({ version }) => !applied.includes(version));
@@ -83,7 +83,7 @@ export function migrationScript(folder: string, applied: readonly string[]): str
       `-- ${version}_${name}.sql\n${sql.trimEnd()}\n\n` +
       `insert into pugmark_migrations.applied (version, name, checksum) values ('${version}', '${name}', '${checksum}');\n`,
   );
-  return ["begin;", record.trim(), ...steps, "commit;", ""].join("\n\n");
+  return ["begin;", record.trim(), ...steps, tellCli, "commit;", ""].join("\n\n");
 }
 
 /** The migrations in a folder, in the order of their versions. Throws `StoreError` `migration-failed`. */
