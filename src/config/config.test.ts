@@ -74,6 +74,20 @@ test(".env may begin with a byte order mark; one that cannot be read is named", 
   assert.match(linesOf({}, folder)[0] ?? "", /cannot be read: EISDIR/);
 });
 
+test("a mirror of some tables and of none is refused", () => {
+  for (const tables of ["all,none", "none, positions"])
+    assert.match(
+      linesOf({ SUPABASE_MIRROR: tables })[0] ?? "",
+      /is not allowed: .*none stands alone/,
+      tables,
+    );
+  assert.deepEqual(loadConfig({ SUPABASE_MIRROR: "none" }, noFile).config.SUPABASE_MIRROR, ["none"]);
+  assert.deepEqual(loadConfig({ SUPABASE_MIRROR: "all,photos" }, noFile).config.SUPABASE_MIRROR, [
+    "all",
+    "photos",
+  ]);
+});
+
 test("a misspelt variable is refused and the right name offered", () => {
   assert.match(linesOf({ PUGMARK_API_KEY: "x" })[0] ?? "", /is PUGMARK_API_KEYS meant\?/);
   assert.match(linesOf({}, dotEnv("CACHE_TLT=1\n"))[0] ?? "", /is CACHE_TTL meant\?/);

@@ -124,7 +124,7 @@ export const variables = {
     meaning: "its secret or service-role key",
   },
   SUPABASE_MIRROR: {
-    parse: list(/^[a-z_]{1,63}$/, "all, none, or names of tables, comma-separated"),
+    parse: mirroredTables,
     standard: "all",
     meaning: "tables that are mirrored to the project, comma-separated; all or none",
   },
@@ -222,6 +222,14 @@ function list(item: RegExp, allowed: string): (value: string) => string[] {
     if (!items.every((part) => item.test(part))) throw new Error(allowed);
     return items;
   };
+}
+
+/** `none` stands alone: beside a name it would say two things, of which one sends what the other keeps. */
+function mirroredTables(value: string): string[] {
+  const allowed = "all, none, or names of tables, comma-separated";
+  const names = list(/^[a-z_]{1,63}$/, allowed)(value);
+  if (names.includes("none") && names.length > 1) throw new Error(`${allowed}; none stands alone`);
+  return names;
 }
 
 /** Each in Unicode mode, to be replaced wherever it matches. */
