@@ -124,6 +124,11 @@ test("where no project answers, the address is what is wrong and nothing else is
   assert.deepEqual(await only(`http://${host}/`), [
     ["project", `fail: what answers at ${host} is no project`],
   ]);
+  answer = (_request, response) =>
+    response.writeHead(404, { "content-type": "application/json" }).end('{"message":"Not found"}');
+  assert.deepEqual(await only(`http://${host}/rest/v1/`), [
+    ["project", `fail: what answers at ${host}/rest/v1 is no project`],
+  ]);
   server.close();
   server.closeAllConnections();
 });

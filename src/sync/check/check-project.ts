@@ -44,11 +44,14 @@ async function checkAddress({ url, publishableKey, secretKey }: ProjectToCheck):
   const remedy =
     "copy SUPABASE_URL from the dashboard (Project Settings → Data API); a paused project is resumed there";
   const { status, type } = await ask(url, "/auth/v1/health", publishableKey ?? secretKey);
-  const { host } = new URL(url);
+  const { host, pathname } = new URL(url);
   if (status === 0) return fails("project", `nothing answers at ${host}`, remedy);
   if (status === 540) return fails("project", `${host} is paused`, remedy);
   if (status >= 500) return fails("project", `${host} answers ${status}`, remedy);
-  if (!type.includes("json")) return fails("project", `what answers at ${host} is no project`, remedy);
+  if (status === 404 || !type.includes("json")) {
+    const where = `${host}${pathname.replace(/\/+$/, "")}`;
+    return fails("project", `what answers at ${where} is no project`, remedy);
+  }
   return fine("project", `${host} answers`);
 }
 
