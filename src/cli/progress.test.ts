@@ -11,6 +11,16 @@ test("the bar tells the share, the rate and the time left", () => {
   assert.match(progressLine(0, 0, 0, 0), /100 %/);
 });
 
+test("what an earlier run did makes neither the rate higher nor the time left shorter", () => {
+  let now = 0;
+  const terminal = Object.assign(new PassThrough(), { isTTY: true });
+  const bar = new Progress(terminal, 1000, () => now);
+  bar.from(900, 900);
+  now = 2000;
+  bar.update(920, 920);
+  assert.match(String(terminal.read()), / {2}92 % {2}920 rows {2}10\/s {2}8 s left$/);
+});
+
 test("only a terminal gets a bar, and not more often than it can be read", () => {
   let now = 0;
   const terminal = Object.assign(new PassThrough(), { isTTY: true });

@@ -8,6 +8,8 @@ export class Progress {
   readonly total: number;
   readonly #clock: () => number;
   readonly #startedAt: number;
+  /** What was done before, of which neither rate nor time left is known. */
+  #before: { readonly bytes: number; readonly rows: number } = { bytes: 0, rows: 0 };
   #drawnAt = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -21,12 +23,18 @@ export class Progress {
     this.#startedAt = clock();
   }
 
+  /** Goes on where an earlier run was left. */
+  from(bytes: number, rows: number): void {
+    this.#before = { bytes, rows };
+  }
+
   /** Shows how far it is; often called, seldom drawn. */
   update(bytes: number, rows: number): void {
     const now = this.#clock();
     if (!this.#stream.isTTY || now - this.#drawnAt < redrawMs) return;
     this.#drawnAt = now;
-    this.#stream.write(`\r\u001b[K${progressLine(bytes, this.total, rows, (now - this.#startedAt) / 1000)}`);
+    const seconds = (now - this.#startedAt) / 1000;
+    this.#stream.write(`\r\u001b[K${progressLine(bytes, this.total, rows, seconds, this.#before)}`);
   }
 
   /** Takes the bar away. */
@@ -35,12 +43,19 @@ export class Progress {
   }
 }
 
-/** The bar as text: `bytes` of `bytesTotal` and `rows` in `seconds`. */
-export function progressLine(bytes: number, bytesTotal: number, rows: number, seconds: number): string {
+/** The bar as text: `bytes` of `bytesTotal` and `rows`; all of them but those `before` in `seconds`. */
+export function progressLine(
+  bytes: number,
+  bytesTotal: number,
+  rows: number,
+  seconds: number,
+  before = { bytes: 0, rows: 0 },
+): string {
   const share = bytesTotal > 0 ? Math.min(1, bytes / bytesTotal) : 1;
   const filled = Math.round(share * width);
-  const rate = seconds > 0 ? Math.round(rows / seconds) : 0;
-  const left = share > 0 ? Math.ceil((seconds / share) * (1 - share)) : undefined;
+  const rate = seconds > 0 ? Math.round((rows - before.rows) / seconds) : 0;
+  const gone = bytes - before.bytes;
+  const left = gone > 0 ? Math.ceil((seconds / gone) * Math.max(0, bytesTotal - bytes)) : undefined;
   return [
     `${"█".repeat(filled)}${"░".repeat(width - filled)}`,
     `${Math.floor(share * 100)} %`,

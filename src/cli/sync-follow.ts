@@ -28,8 +28,10 @@ export async function followSync<T extends News>(
     for await (const news of linesLocally<T>(socket, { method: "POST", path, body })) {
       if (news.kind === "done") return news as Extract<T, { kind: "done" }>;
       const { total, done } = counting(news as Extract<T, { kind: "progress" }>);
-      if (total > 0) bar ??= new Progress(process.stderr, total);
+      const isNew = bar === undefined && total > 0;
+      if (isNew) bar = new Progress(process.stderr, total);
       const gone = done(bar?.total ?? 0);
+      if (isNew) bar?.from(gone, gone);
       bar?.update(gone, gone);
       if (news.error !== null && news.error !== told) {
         bar?.end();
