@@ -45,14 +45,15 @@ export async function followSync<T extends News>(
   throw new Error("the service ended its answer without a result");
 }
 
-/** Prints how it ended. */
+/** Prints how it ended; `here` are the rows that were compared. */
 export function printDone(
   { parked_rows: parked, compared }: Extract<News, { kind: "done" }>,
   what: string,
+  here = "rows here",
 ): void {
   console.log(what);
   if (parked > 0) console.log(`${parked} set aside, since one side refuses them: pugmark sync status`);
-  if (compared) printCompared(compared);
+  if (compared?.length) printCompared(compared, here);
 }
 
 /** Whether the two sides were compared and differ, or the project did not answer; says so, unless `json`. */
@@ -72,9 +73,9 @@ export function isComparedBadly({ compared = [] }: Extract<News, { kind: "done" 
 }
 
 /** Both sides of each table, and whether they are the same. */
-function printCompared(compared: readonly Comparison[]): void {
+function printCompared(compared: readonly Comparison[], rowsHere: string): void {
   printTable(
-    ["table", "rows here", "in the project", ""],
+    ["table", rowsHere, "in the project", ""],
     compared.map(({ table, here, project, same, problem }) => [
       table,
       here.rows.toLocaleString("en"),

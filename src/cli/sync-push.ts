@@ -12,10 +12,17 @@ export async function syncPush(config: Config, isAll: boolean, json: boolean): P
   return await withSync(config, async (socket) => {
     const done = await followSync<PushNews>(socket, { path: "/push", body: { all: isAll } }, counting);
     if (json) console.log(JSON.stringify(done, null, 2));
-    else printDone(done, isAll ? "All that this station has was sent." : "All that waited was sent.");
+    // Those of other stations are sent, too, and may have changed there meanwhile.
+    else printDone(done, isAll ? allSent(done) : "All that waited was sent.", "rows made here");
     const isBad = isComparedBadly(done, json);
     return done.parked_rows > 0 || isBad ? 1 : 0;
   });
+}
+
+function allSent({ compared }: Extract<PushNews, { kind: "done" }>): string {
+  return compared?.length === 0
+    ? "Nothing was sent: SUPABASE_MIRROR leaves all tables out."
+    : "All that this station has was sent.";
 }
 
 /** `pugmark sync retry`: sends once more what the project refused. Exit code 1 where it refuses again. */

@@ -46,7 +46,10 @@ function printStatus(status: SyncStatus): void {
       "history",
       history
         ? `${history.rowsSent.toLocaleString("en")} of ${counted(history.rowsTotal, "row")}, at ${history.table}`
-        : (local(status.history_sent_at) ?? "not sent: pugmark sync push --all sends what was there before"),
+        : (local(status.history_sent_at) ??
+          (status.tables.length > 0
+            ? "not sent: pugmark sync push --all sends what was there before"
+            : null)),
     ],
     [
       "restore",

@@ -127,8 +127,33 @@ test("pull --all compares both sides, and fails where a table differs", async ()
 test("push --all compares both sides, table by table", async () => {
   const { code, out, err } = await pugmark(["sync", "push", "--all"]);
   assert.deepEqual([code, err], [0, ""]);
-  assert.match(out, /^All that this station has was sent\.\nTABLE +ROWS HERE +IN THE PROJECT\n/);
+  assert.match(out, /^All that this station has was sent\.\nTABLE +ROWS MADE HERE +IN THE PROJECT\n/);
   assert.match(out, /^positions +50 +50 +same$/m);
+});
+
+test("where no table is mirrored, nothing is said to have been sent", async () => {
+  const other = mkdtempSync(join(tmpdir(), "pugmark-sync-cli-"));
+  await using _socket = await serveLocally({
+    path: localSocketPath(other, "sync"),
+    routes: {
+      "GET /status": async () => ({
+        ...(await mirror.ask("GET /status"))[0],
+        tables: [],
+        history_sent_at: null,
+      }),
+      "POST /push": async function* () {
+        yield { kind: "done", changes_waiting: 0, parked_rows: 0, compared: [] };
+      },
+    },
+    statusOf: syncStatusOf,
+    onError: (error) => assert.fail(String(error)),
+  });
+  const { code, out } = await pugmark(["sync", "push", "--all"], { PUGMARK_HOME: other });
+  assert.deepEqual([code, out], [0, "Nothing was sent: SUPABASE_MIRROR leaves all tables out.\n"]);
+  const status = await pugmark(["sync", "status"], { PUGMARK_HOME: other });
+  assert.match(status.out, /^tables +none$/m);
+  assert.doesNotMatch(status.out, /^history/m);
+  rmSync(other, { recursive: true });
 });
 
 test("push --all and pull --all fail where the project does not say what it has", async () => {
