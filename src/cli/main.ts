@@ -508,7 +508,10 @@ function program(): Command {
     process.exitCode = await exportHistory(settings().config, target, filter);
   });
 
-  const supabase = pugmark.command("supabase").description("the Supabase project behind the station");
+  const supabase = pugmark
+    .command("supabase")
+    .description("the Supabase project behind the station")
+    .addHelpText("after", examples("pugmark supabase setup", "pugmark supabase device-key add collar-7"));
   supabase
     .command("setup")
     .description("what the project has and lacks of what a station needs, with the remedy beside it")
@@ -535,7 +538,11 @@ function program(): Command {
 
   const deviceKey = supabase
     .command("device-key")
-    .description("the keys with which devices leave positions in the project's inbox");
+    .description("the keys with which devices leave positions in the project's inbox")
+    .addHelpText(
+      "after",
+      examples("pugmark supabase device-key add collar-7", "pugmark supabase device-key list"),
+    );
   deviceKey
     .command("add")
     .description("make a key and print it, this once")
@@ -553,6 +560,7 @@ function program(): Command {
     .command("list")
     .description("the keys there are, the newest first; not what they are")
     .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark supabase device-key list"))
     .action(async ({ json }: { json?: boolean }) => {
       const { listDeviceKeys } = await import("./device-keys.ts");
       process.exitCode = await listDeviceKeys(settings().config, json === true);
@@ -562,6 +570,7 @@ function program(): Command {
     .description("make a key worthless")
     .argument("<id>", "its id, as in the list")
     .option("--json", "the same as JSON")
+    .addHelpText("after", examples("pugmark supabase device-key revoke 018f5f3e-2b6f-7c1e-8a50-3d3a9f6c2b10"))
     .action(async (id: string, { json }: { json?: boolean }) => {
       const { revokeDeviceKey } = await import("./device-keys.ts");
       process.exitCode = await revokeDeviceKey(settings().config, id, json === true);
@@ -615,7 +624,8 @@ function program(): Command {
 
   const functions = pugmark
     .command("functions")
-    .description("the edge functions in supabase/functions: serve them here, deploy them to the project");
+    .description("the edge functions in supabase/functions: serve them here, deploy them to the project")
+    .addHelpText("after", examples("pugmark functions serve", "pugmark functions deploy ingest"));
   functions
     .command("serve")
     .description("run them on this machine under Deno; Ctrl+C stops it")
