@@ -10,6 +10,9 @@ type News =
   | { readonly kind: "progress"; readonly error: string | null }
   | { readonly kind: "done"; readonly parked_rows: number; readonly compared?: readonly Comparison[] };
 
+/** How it ended. */
+export type Done<T extends News> = Omit<Extract<T, { kind: "done" }>, "kind">;
+
 /** Rows that are over, and in all, where that is known; `done` is told of the total with which the bar began. */
 type Counting<T> = (progress: T) => {
   readonly total: number;
@@ -21,12 +24,15 @@ export async function followSync<T extends News>(
   socket: string,
   { path, body }: { readonly path: string; readonly body: object },
   counting: Counting<Extract<T, { kind: "progress" }>>,
-): Promise<Extract<T, { kind: "done" }>> {
+): Promise<Done<T>> {
   let bar: Progress | undefined;
   let told: string | null = null;
   try {
     for await (const news of linesLocally<T>(socket, { method: "POST", path, body })) {
-      if (news.kind === "done") return news as Extract<T, { kind: "done" }>;
+      if (news.kind === "done") {
+        const { kind: _, ...done } = news as Extract<T, { kind: "done" }>;
+        return done;
+      }
       const { total, done } = counting(news as Extract<T, { kind: "progress" }>);
       const isNew = bar === undefined && total > 0;
       if (isNew) bar = new Progress(process.stderr, total);
@@ -47,7 +53,7 @@ export async function followSync<T extends News>(
 
 /** Prints how it ended; `here` are the rows that were compared. */
 export function printDone(
-  { parked_rows: parked, compared }: Extract<News, { kind: "done" }>,
+  { parked_rows: parked, compared }: Done<News>,
   what: string,
   here = "rows here",
 ): void {
@@ -57,7 +63,7 @@ export function printDone(
 }
 
 /** Whether the two sides were compared and differ, or the project did not answer; says so, unless `json`. */
-export function isComparedBadly({ compared = [] }: Extract<News, { kind: "done" }>, json: boolean): boolean {
+export function isComparedBadly({ compared = [] }: Done<News>, json: boolean): boolean {
   const lines: string[] = [];
   if (compared.some(({ same }) => same === false))
     lines.push(

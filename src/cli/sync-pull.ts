@@ -11,8 +11,7 @@ import { withSync } from "./sync-service.ts";
 export async function syncPull(config: Config, isAll: boolean, json: boolean): Promise<number> {
   return await withSync(config, async (socket) => {
     const done = await followSync<PullNews>(socket, { path: "/pull", body: { all: isAll } }, counting);
-    const { kind: _, ...result } = done;
-    if (json) console.log(JSON.stringify(result, null, 2));
+    if (json) console.log(JSON.stringify(done, null, 2));
     else
       printDone(done, isAll ? "All that the project has was fetched." : "All that others changed is here.");
     const isBad = isComparedBadly(done, json);

@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { PushNews } from "../sync/routes/push.ts";
-import { followSync, isComparedBadly, printDone } from "./sync-follow.ts";
+import { type Done, followSync, isComparedBadly, printDone } from "./sync-follow.ts";
 import { withSync } from "./sync-service.ts";
 
 /**
@@ -19,7 +19,7 @@ export async function syncPush(config: Config, isAll: boolean, json: boolean): P
   });
 }
 
-function allSent({ compared }: Extract<PushNews, { kind: "done" }>): string {
+function allSent({ compared }: Done<PushNews>): string {
   return compared?.length === 0
     ? "Nothing was sent: SUPABASE_MIRROR leaves all tables out."
     : "All that this station has was sent.";

@@ -86,6 +86,16 @@ test("push returns when what waited is in the project", async () => {
   assert.ok(rows[0].count >= 50);
 });
 
+test("as JSON each says how it ended, and nothing of how that came over", async () => {
+  const answers = {
+    push: { changes_waiting: 0, parked_rows: 0 },
+    pull: { parked_rows: 0 },
+    retry: { changes_waiting: 0, parked_rows: 0, retried: 0 },
+  };
+  for (const [verb, answer] of Object.entries(answers))
+    assert.deepEqual(JSON.parse((await pugmark(["sync", verb, "--json"])).out), answer, verb);
+});
+
 test("pull returns when what others changed is here", async () => {
   const made = "00000000-0000-4000-8000-00000000bbbb";
   await there.query("insert into subjects (id, name, station_id, changed_by) values ($1, 'pulled', $1, $1)", [
