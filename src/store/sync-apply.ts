@@ -57,9 +57,9 @@ export async function applyPulled(
     // Each statement is judged at its own end then, not all of them when it is too late to set a row aside.
     await client.query("set constraints all immediate");
     if (pulled.some(({ table }) => table.isEdited)) await lockRegistry(client);
-    const steps = await stepsOf(client, pulled, sides);
+    const { steps, withheld } = await stepsOf(client, pulled, sides);
     await run(steps, client);
-    for (const one of pulled) await letGo(client, one);
+    for (const one of pulled) await letGo(client, one, withheld);
     for (const step of steps) await keepReferred(client, step);
     for (const step of steps) await park(client, step);
     const applied = pulled.map(({ table }) => outcomeOf(table.name, steps));
@@ -101,9 +101,14 @@ interface Refusal {
 }
 
 /** Deletions first, children before parents, so that what comes next finds its place free; then parents before children. */
-async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides): Promise<Step[]> {
+async function stepsOf(
+  client: Client,
+  pulled: readonly Pulled[],
+  sides: Sides,
+): Promise<{ readonly steps: Step[]; readonly withheld: ReadonlySet<PulledRow> }> {
   const parentsFirst = pulled.toSorted((a, b) => a.table.rank - b.table.rank);
   const steps: Step[] = [];
+  const withheld = new Set<PulledRow>();
   const add = (table: MirroredTable, isDelete: boolean, items: readonly Item[], run: Step["run"]) => {
     if (items.length > 0) steps.push({ table, isDelete, items, run, changed: 0, refused: [] });
   };
@@ -124,7 +129,10 @@ async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides):
     // A statement may meet a row once only; of several the last is the newest.
     const byKey = new Map(rows.map((row) => [nameOf(keyOf(table, row)), row]));
     const items = [...byKey.values()].map((row) => ({ key: keyOf(table, row), row }));
-    const wanted = await withoutRisen(client, one, await withoutOwnDeletes(client, one, items, sides), sides);
+    const known = await withoutOwnDeletes(client, one, items, sides);
+    const isKnown = new Set<Item>(known);
+    for (const item of items) if (!isKnown.has(item)) withheld.add(item.row);
+    const wanted = await withoutRisen(client, one, known, sides);
     const kept = table.name === "deployments" ? await withoutGuesses(client, wanted) : wanted;
     const again = gone.filter((key) => byKey.has(nameOf(key)));
     const replaced = new Set((await withoutOwnNews(client, table, again, sides.landed)).map(nameOf));
@@ -137,7 +145,7 @@ async function stepsOf(client: Client, pulled: readonly Pulled[], sides: Sides):
     );
     add(table, false, kept.filter(isAnew), (some) => replace(client, table, some, sides));
   }
-  return steps;
+  return { steps, withheld };
 }
 
 /** Runs every step, then what was refused again, one by one, as long as that helps. */
@@ -427,20 +435,24 @@ function outcomeOf(table: string, steps: readonly Step[]): Applied {
 }
 
 /**
- * Forgets that rows were set aside: what the project says of them now is newer, but where own deletions kept it away. Nor
- * does it refuse any longer what is on neither side.
+ * Forgets that rows were set aside: what the project says of them now is newer, but of those that own deletions kept away.
+ * Nor does it refuse any longer what is on neither side.
  */
-async function letGo(client: Client, { table, rows, gone }: Pulled): Promise<void> {
-  const keys = [...rows.map((row) => keyOf(table, row)), ...gone];
+async function letGo(
+  client: Client,
+  { table, rows, gone }: Pulled,
+  withheld: ReadonlySet<PulledRow>,
+): Promise<void> {
+  const kept = new Set(rows.filter((row) => withheld.has(row)).map((row) => nameOf(keyOf(table, row))));
+  const keys = [...rows.map((row) => keyOf(table, row)), ...gone].filter((key) => !kept.has(nameOf(key)));
   await query(
     client,
     `delete from sync.parked_rows parked using unnest($1::uuid[], $2::timestamptz[]) as wanted (id, "time")
      where table_name = $3 and row_id = wanted.id and row_time is not distinct from wanted."time"
-       and case direction
-         when 'pull' then not exists (select from sync.changes where table_name = $3 and is_deleted and row_id = any(ids))
-         when 'push' then not exists (select from public.${quoted(table.name)} t where ${matches(table)})
-           and row_id <> all($4)
-       end`,
+       and (
+         direction = 'pull'
+         or row_id <> all($4) and not exists (select from public.${quoted(table.name)} t where ${matches(table)})
+       )`,
     [...columnsOf(keys), table.name, rows.map((row) => keyOf(table, row).id)],
   );
 }
